@@ -1,0 +1,35 @@
+"""The one contract between data and model.
+
+Shapes: B documents, L text tokens, N media in the whole batch, F frames, C channels, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+IGNORE = -100
+"""Label of a position that carries no loss, as in ``torch.nn.functional.cross_entropy``."""
+
+
+class Batch(NamedTuple):
+    """Encoded documents.
+
+    A NamedTuple because Lightning moves it between devices and ``pin_memory`` pins it, which holds
+    for neither kind of dataclass.
+
+    Attributes:
+        input_ids: (B, L) long.
+        attention_mask: (B, L) long, 0 at padding.
+        labels: (B, L) long, the token itself where it is to be predicted, ``IGNORE`` elsewhere.
+        pixels: (N, F, C, H, W) float. Only media that exist, in reading order, row after row: the
+            i-th ``<image>`` token of the batch stands for ``pixels[i]``.
+        keys: B names of documents, for messages.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    pixels: Tensor
+    keys: list[str]

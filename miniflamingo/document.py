@@ -1,0 +1,70 @@
+"""The one sample type: a document is a list of chunks, a chunk at most one media item and its text.
+
+An image-caption pair is one chunk, a web page many, a few-shot prompt its solved examples followed
+by an open chunk. Training, evaluation and generation all start from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+ImageSource = str | Path | bytes | Image.Image
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """At most one media item and the text that follows it.
+
+    Attributes:
+        image: A picture as path, encoded bytes or PIL image, a sequence of them for a clip of
+            frames, or None for text alone.
+        text: What follows the picture. None leaves the chunk open: it is what the model completes.
+    """
+
+    image: ImageSource | Sequence[ImageSource] | None = None
+    text: str | None = None
+
+    @property
+    def frames(self) -> tuple[ImageSource, ...]:
+        """The pictures of the chunk's media item in order, empty if it has none."""
+        if self.image is None:
+            return ()
+        if isinstance(self.image, str | Path | bytes | Image.Image):
+            return (self.image,)
+        return tuple(self.image)
+
+
+@dataclass(frozen=True)
+class Document:
+    """Interleaved media and text.
+
+    Attributes:
+        chunks: In reading order.
+        key: Names the sample in messages and in predictions.
+        meta: What the sample carries beside its chunks, untouched (an evaluation's facts, say).
+    """
+
+    chunks: Sequence[Chunk]
+    key: str = "document"
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a document that leaves any chunk but the last open."""
+        if not self.chunks:
+            raise ValueError(f"document {self.key!r} has no chunks; give it at least one.")
+        for place, chunk in enumerate(self.chunks[:-1]):
+            if chunk.text is None:
+                raise ValueError(
+                    f"document {self.key!r}: chunk {place} of {len(self.chunks)} has no text. "
+                    "Only the last chunk may be open (text=None), for the model to complete."
+                )
+
+    @property
+    def num_media(self) -> int:
+        """How many chunks carry a media item."""
+        return sum(chunk.image is not None for chunk in self.chunks)

@@ -1,0 +1,114 @@
+"""What a MiniFlamingo is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """The frozen image encoder, an open_clip model.
+
+    Attributes:
+        name: Any name that ``open_clip.create_model`` takes: a built-in one (``ViT-L-14``), a
+            folder (``local-dir:data/models/embedded-clip``) or a hub id (``hf-hub:...``).
+        pretrained: Weight tag or file for a built-in name.
+        stages: Which intermediate feature maps to read, as the tower counts them, concatenated on
+            the finest grid. None reads the last, after the tower's final norm.
+        dtype: Precision of the encoder's weights and arithmetic.
+    """
+
+    name: str
+    pretrained: str | None = None
+    stages: list[int] | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+@dataclass(frozen=True)
+class ResamplerConfig:
+    """The perceiver resampler. Source: Flamingo, section 2.1 and table 7.
+
+    Attributes:
+        latents: Q, how many learned latents, so how many tokens a media item becomes.
+        depth: Layers.
+        heads: Attention heads.
+        head_width: K, width of one head.
+        ffw_mult: Hidden width of the feed-forward as a multiple of the resampler's.
+        width: Width of the latents. None takes the vision encoder's and adds no projection.
+        max_frames: Most frames of one media item.
+        activation: Of the feed-forward; the paper's is ``squared_relu``.
+    """
+
+    latents: int = 64
+    depth: int = 6
+    heads: int = 8
+    head_width: int = 64
+    ffw_mult: int = 4
+    width: int | None = None
+    max_frames: int = 1
+    activation: Literal["gelu", "squared_relu"] = "squared_relu"
+
+
+@dataclass(frozen=True)
+class XattnConfig:
+    """The gated cross-attention blocks. Source: Flamingo, section 2.2.
+
+    Attributes:
+        every: One block before every n-th layer of the language model.
+        first: Index of the first layer that gets one. Nothing below it needs a backward pass
+            unless the input rows of the new tokens train.
+        heads: Attention heads.
+        head_width: K, width of one head.
+        ffw_mult: Hidden width of the feed-forward as a multiple of the language model's.
+        activation: Of the feed-forward.
+        attend: Which media a token reads: the latest before it (the paper's) or all previous.
+        start: Both leave the language model exactly as it was. ``closed_gates`` sets the gates to
+            zero as in the paper; ``zero_outputs`` opens them and zeroes the output projections, so
+            that gradients reach the latents from the first step.
+    """
+
+    every: int = 1
+    first: int = 0
+    heads: int = 8
+    head_width: int = 64
+    ffw_mult: int = 4
+    activation: Literal["gelu", "squared_relu"] = "squared_relu"
+    attend: Literal["latest", "all_previous"] = "latest"
+    start: Literal["closed_gates", "zero_outputs"] = "closed_gates"
+
+
+class MiniFlamingoConfig(PreTrainedConfig):
+    """Everything needed to build a MiniFlamingo again, written to ``config.json``.
+
+    Attributes:
+        language: Folder or hub name of the frozen language model.
+        vision: Fields of ``VisionConfig``.
+        resampler: Fields of ``ResamplerConfig``.
+        xattn: Fields of ``XattnConfig``.
+        train_input_rows: Whether the input embeddings of the new tokens train. If so, the backward
+            pass goes down to the first layer of the language model.
+        image_token_id: Id of ``<image>``.
+        end_of_chunk_token_id: Id of ``<|endofchunk|>``.
+        text_config: The language model's own configuration; transformers' generation reads the
+            shape of the cache from it.
+        fingerprints: Of the frozen parts, by name, checked when an exported folder is loaded.
+    """
+
+    model_type = "miniflamingo"
+    sub_configs_defaults = {
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama")
+    }
+
+    language: str = ""
+    vision: dict[str, Any] | None = None
+    resampler: dict[str, Any] | None = None
+    xattn: dict[str, Any] | None = None
+    train_input_rows: bool = True
+    image_token_id: int = -1
+    end_of_chunk_token_id: int = -1
+    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    fingerprints: dict[str, str] | None = None

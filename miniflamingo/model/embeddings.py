@@ -1,0 +1,65 @@
+"""Rows of their own for the two new tokens.
+
+The language model's table is never resized, copied or unfrozen: tied embeddings keep working, and
+a step does not pay for 50,000 rows to train 2.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from miniflamingo.tokens import MediaTokens
+
+
+class TokenRows(nn.Module):
+    """Input and output embeddings of ``<image>`` and ``<|endofchunk|>``.
+
+    Shapes: B documents, L tokens, D language width, X vocabulary of the language model's head.
+    """
+
+    def __init__(self, width: int, tokens: MediaTokens) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.input_rows = nn.Parameter(torch.zeros(2, width))
+        self.output_rows = nn.Parameter(torch.zeros(2, width))
+
+    @torch.no_grad()
+    def start_from(self, table: Tensor, head: Tensor, end_token: int) -> None:
+        """Start from rows that the language model already knows.
+
+        ``<image>`` starts as the mean of the table, ``<|endofchunk|>`` as the end-of-text token.
+
+        Args:
+            table: (X, D) frozen input embeddings.
+            head: (X, D) frozen output embeddings.
+            end_token: Id of the end-of-text token.
+        """
+        for rows, source in ((self.input_rows, table), (self.output_rows, head)):
+            rows.copy_(torch.stack([source.float().mean(0), source[end_token].float()]))
+
+    def embed(self, input_ids: Tensor, table: nn.Module) -> Tensor:
+        """(B, L) ids -> (B, L, D), the new tokens from their own rows, all others from ``table``."""
+        image, end = (input_ids == token for token in self.tokens)
+        known = table(input_ids.masked_fill(image | end, 0))
+        rows = self.input_rows.to(known.dtype)
+        known = torch.where(image[..., None], rows[0], known)
+        return torch.where(end[..., None], rows[1], known)
+
+    def logits(self, hidden: Tensor, known: Tensor) -> Tensor:
+        """Put the new tokens' logits where their ids are.
+
+        Args:
+            hidden: (..., D) as the head reads it.
+            known: (..., X) logits of the language model's own vocabulary.
+
+        Returns:
+            (..., max(X, highest new id + 1)).
+        """
+        new = (hidden.to(self.output_rows.dtype) @ self.output_rows.T).to(known.dtype)
+        missing = max(self.tokens) + 1 - known.shape[-1]
+        if missing > 0:
+            filler = known.new_full((*known.shape[:-1], missing), float("-inf"))
+            known = torch.cat([known, filler], dim=-1)
+        places = torch.tensor(self.tokens, device=known.device)
+        return known.index_copy(-1, places, new)

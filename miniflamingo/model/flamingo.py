@@ -1,0 +1,321 @@
+"""MiniFlamingo: the whole model.
+
+Shapes: B documents, L tokens, N media in the batch, F frames, T media slots of a document,
+Q latents, D language width, X vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoConfig, GenerationConfig, GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from miniflamingo.batch import IGNORE
+from miniflamingo.model.config import (
+    MiniFlamingoConfig,
+    ResamplerConfig,
+    VisionConfig,
+    XattnConfig,
+)
+from miniflamingo.model.embeddings import TokenRows
+from miniflamingo.model.gated_xattn import GatedCrossAttention, Media, MediaProjection
+from miniflamingo.model.language import insert_gated_layers, load_language, scale_logits
+from miniflamingo.model.media_mask import latest_media, media_slots, visible_media
+from miniflamingo.model.resampler import PerceiverResampler
+from miniflamingo.model.vision import FrozenVision, load_vision
+from miniflamingo.tokens import MediaTokens
+
+
+def is_own_weight(name: str) -> bool:
+    """Tell the model's own weights (new, saved, trained) from those of the frozen parts.
+
+    Args:
+        name: Key of ``MiniFlamingo.state_dict()``.
+    """
+    if name.startswith("vision."):
+        return False
+    return ".xattn." in name if name.startswith("language.") else True
+
+
+class MiniFlamingo(PreTrainedModel, GenerationMixin):
+    """A frozen language model that reads pictures through gated cross-attention.
+
+    Source: Flamingo, arXiv:2204.14198, section 2.
+    """
+
+    config_class = MiniFlamingoConfig
+    main_input_name = "input_ids"
+    _supports_sdpa = True
+
+    def __init__(
+        self, config: MiniFlamingoConfig, language: PreTrainedModel, vision: FrozenVision
+    ) -> None:
+        """Freeze two pretrained models and join them by new layers.
+
+        Args:
+            config: Of the whole.
+            language: Causal language model; gated layers are put into it in place.
+            vision: Image encoder.
+
+        Raises:
+            ValueError: If the language model cannot take media.
+        """
+        super().__init__(config)
+        xattn = XattnConfig(**(config.xattn or {}))
+        language.requires_grad_(False)
+        self.attend = xattn.attend
+        self.vision = vision
+        self.resampler = PerceiverResampler(
+            ResamplerConfig(**(config.resampler or {})), vision.width()
+        )
+        num_gated = insert_gated_layers(language, xattn)
+        self.language = language
+        self.media_projection = MediaProjection(self.resampler.width, num_gated, xattn)
+        self.tokens = MediaTokens(config.image_token_id, config.end_of_chunk_token_id)
+        self.token_rows = TokenRows(language.get_input_embeddings().embedding_dim, self.tokens)
+        self.token_rows.input_rows.requires_grad_(config.train_input_rows)
+        self.generation_config = generation_defaults(language.generation_config, self.tokens)
+        self.train(self.training)
+
+    @classmethod
+    def build(cls, config: MiniFlamingoConfig, dtype: str | torch.dtype = "auto") -> MiniFlamingo:
+        """Load both frozen parts by the names in the configuration and add fresh new layers.
+
+        Args:
+            config: ``language`` and ``vision`` name the frozen parts.
+            dtype: Precision of the frozen language model.
+
+        Raises:
+            ValueError: If a frozen part cannot be found or used.
+        """
+        language = load_language(config.language, dtype)
+        config.text_config = copy.deepcopy(language.config)
+        model = cls(config, language, load_vision(VisionConfig(**(config.vision or {}))))
+        end_token = language.config.eos_token_id
+        model.token_rows.start_from(
+            language.get_input_embeddings().weight,
+            language.get_output_embeddings().weight,
+            end_token[0] if isinstance(end_token, list) else end_token,
+        )
+        return model
+
+    def train(self, mode: bool = True) -> MiniFlamingo:
+        """Set the new layers' mode; the frozen parts stay in eval mode, without dropout."""
+        super().train(mode)
+        self.language.eval()
+        return self
+
+    def gated_blocks(self) -> Iterator[GatedCrossAttention]:
+        """The gated blocks from the bottom up."""
+        return (m for m in self.language.modules() if isinstance(m, GatedCrossAttention))
+
+    def own_state_dict(self) -> dict[str, Tensor]:
+        """Weights that are this model's own: everything but the frozen parts."""
+        return {name: t for name, t in self.state_dict().items() if is_own_weight(name)}
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The frozen table; the two new tokens have rows of their own beside it."""
+        return self.language.get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The frozen head; the two new tokens have rows of their own beside it."""
+        return self.language.get_output_embeddings()
+
+    def resample(self, pixels: Tensor) -> Tensor:
+        """(N, F, C, H, W) pixels -> (N, Q, W) tokens of the media."""
+        return self.resampler(self.vision(pixels))
+
+    def project_media(self, pixels: Tensor | None) -> tuple[Tensor, ...]:
+        """Compute what the gated layers read, once for a whole prompt or step.
+
+        Args:
+            pixels: (N, F, C, H, W), or None for text alone.
+
+        Returns:
+            For each gated layer (N, Q, 2*H*K); N = 1, read by no token, for text alone.
+        """
+        if pixels is None or len(pixels) == 0:
+            latents = self.resampler.latents
+            return self.media_projection(torch.zeros_like(latents)[None])
+        return self.media_projection(self.resample(pixels))
+
+    def check_media(self, is_media: Tensor, pixels: Tensor | None) -> None:
+        """Every ``<image>`` token needs one media item.
+
+        Raises:
+            ValueError: If the two counts differ.
+        """
+        num_tags, num_media = int(is_media.sum()), 0 if pixels is None else len(pixels)
+        if num_tags != num_media:
+            raise ValueError(
+                f"input_ids hold {num_tags} <image> tokens but pixels hold {num_media} media. "
+                "Encode documents with MiniFlamingoProcessor, which keeps the two in step."
+            )
+
+    def hidden_states(
+        self,
+        input_ids: Tensor,
+        media: Media,
+        attention_mask: Tensor | None,
+        **lm_kwargs: Any,
+    ) -> Any:
+        """Run the language model's layers on embedded tokens; returns its own output object."""
+        embedded = self.token_rows.embed(input_ids, self.get_input_embeddings())
+        return self.language.base_model(
+            inputs_embeds=embedded, attention_mask=attention_mask, media=media, **lm_kwargs
+        )
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., D) last hidden states -> (..., X) logits, new tokens included."""
+        known = self.get_output_embeddings()(hidden)
+        return scale_logits(self.token_rows.logits(hidden, known), self.language.config)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        pixels: Tensor | None = None,
+        labels: Tensor | None = None,
+        keys_values: tuple[Tensor, ...] | None = None,
+        slots: Tensor | None = None,
+        reads: Tensor | None = None,
+        past_key_values: Any = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int = 0,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Predict the next token at each position.
+
+        Args:
+            input_ids: (B, L).
+            attention_mask: (B, past + L), 0 at padding, left or right.
+            position_ids: (B, L); counted from the attention mask if None.
+            pixels: (N, F, C, H, W), one media item for each ``<image>`` token in reading order.
+            labels: (B, L). With labels the vocabulary projection runs at labelled positions only,
+                and the output holds the mean loss over them and no logits.
+            keys_values: What ``project_media`` returned for the prompt; instead of ``pixels``.
+            slots: (B, T), from ``media_slots`` of the prompt; with ``keys_values``.
+            reads: (B, L), from ``latest_media`` of prompt and text so far; with ``keys_values``.
+            past_key_values: The language model's cache.
+            use_cache: Whether to return one.
+            logits_to_keep: Only the last so many positions get logits; 0 for all.
+            **kwargs: Passed to the language model.
+
+        Raises:
+            ValueError: If the number of media does not match the ``<image>`` tokens.
+        """
+        if keys_values is None or slots is None or reads is None:
+            is_media = input_ids == self.tokens.image
+            self.check_media(is_media, pixels)
+            keys_values = self.project_media(pixels)
+            slots, reads = media_slots(is_media), latest_media(is_media)
+        media = Media(keys_values, *visible_media(slots, reads, self.attend))
+        if position_ids is None and attention_mask is not None:
+            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp_min(0)
+            position_ids = position_ids[:, -input_ids.shape[1] :]
+        out = self.hidden_states(
+            input_ids,
+            media,
+            attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        hidden = out.last_hidden_state
+        if labels is not None:
+            return CausalLMOutputWithPast(loss=self.label_losses(hidden, labels).mean())
+        kept = hidden[:, -logits_to_keep:] if logits_to_keep else hidden
+        return CausalLMOutputWithPast(
+            logits=self.logits(kept), past_key_values=out.past_key_values
+        )
+
+    def label_losses(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy at the labelled positions alone.
+
+        Args:
+            hidden: (B, L, D) last hidden states.
+            labels: (B, L), ``IGNORE`` where nothing is to be predicted.
+
+        Returns:
+            One fp32 loss per labelled token, row after row.
+        """
+        labelled = labels[:, 1:] != IGNORE
+        logits = self.logits(hidden[:, :-1][labelled])
+        return F.cross_entropy(logits.float(), labels[:, 1:][labelled], reduction="none")
+
+    @torch.no_grad()
+    def generate(self, input_ids: Tensor, pixels: Tensor | None = None, **kwargs: Any) -> Any:
+        """Complete prompts: ``GenerationMixin.generate``, with the media computed once.
+
+        Args:
+            input_ids: (B, L), padded on the left.
+            pixels: (N, F, C, H, W), one for each ``<image>`` token.
+            **kwargs: ``attention_mask`` and everything that transformers' ``generate`` takes.
+
+        Returns:
+            As transformers' ``generate``: (B, L + new) ids, prompt included.
+
+        Raises:
+            ValueError: If the number of media does not match the ``<image>`` tokens.
+        """
+        is_media = input_ids == self.tokens.image
+        self.check_media(is_media, pixels)
+        return super().generate(
+            input_ids,
+            keys_values=self.project_media(pixels),
+            slots=media_slots(is_media),
+            **kwargs,
+        )
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
+        """Let each new token read the latest media item of its whole prompt, cached or not."""
+        inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
+        reads = latest_media(input_ids == self.tokens.image)
+        return {**inputs, "reads": reads[:, -inputs["input_ids"].shape[1] :]}
+
+
+def generation_defaults(base: GenerationConfig | None, tokens: MediaTokens) -> GenerationConfig:
+    """Stop at the end of a chunk and never write ``<image>``, which would need a picture.
+
+    Args:
+        base: The language model's own defaults, for its end-of-text and padding tokens.
+        tokens: The new tokens.
+    """
+    ends = base.eos_token_id if base is not None else None
+    ends = ends if isinstance(ends, list) else [ends] if ends is not None else []
+    padding = base.pad_token_id if base is not None else None
+    return GenerationConfig(
+        eos_token_id=[tokens.end_of_chunk, *ends],
+        pad_token_id=tokens.end_of_chunk if padding is None else padding,
+        bos_token_id=base.bos_token_id if base is not None else None,
+        suppress_tokens=[tokens.image],
+    )
+
+
+def make_config(
+    language: str,
+    vision: VisionConfig,
+    resampler: ResamplerConfig,
+    xattn: XattnConfig,
+    tokens: MediaTokens,
+    train_input_rows: bool,
+) -> MiniFlamingoConfig:
+    """Join typed settings to the configuration that is saved with the model."""
+    return MiniFlamingoConfig(
+        language=language,
+        vision=vars(vision),
+        resampler=vars(resampler),
+        xattn=vars(xattn),
+        image_token_id=tokens.image,
+        end_of_chunk_token_id=tokens.end_of_chunk,
+        train_input_rows=train_input_rows,
+        text_config=AutoConfig.from_pretrained(language),
+    )

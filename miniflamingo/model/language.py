@@ -1,0 +1,121 @@
+"""Putting gated layers into a frozen language model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from miniflamingo.model.config import XattnConfig
+from miniflamingo.model.gated_xattn import FusedDecoderLayer, GatedCrossAttention
+
+LAYER_PATHS = {
+    "cohere": "model.layers",
+    "gemma2": "model.layers",
+    "gemma3_text": "model.layers",
+    "gpt2": "transformer.h",
+    "gpt_neox": "gpt_neox.layers",
+    "granite": "model.layers",
+    "llama": "model.layers",
+    "mistral": "model.layers",
+    "olmo2": "model.layers",
+    "opt": "model.decoder.layers",
+    "phi": "model.layers",
+    "phi3": "model.layers",
+    "qwen2": "model.layers",
+    "qwen3": "model.layers",
+    "smollm3": "model.layers",
+    "stablelm": "model.layers",
+}
+"""Families whose layers receive unknown keywords, and where their layers stand."""
+
+
+def check_family(config: PreTrainedConfig) -> None:
+    """Refuse a language model that would drop the media keyword on the way to its layers.
+
+    Raises:
+        ValueError: If the family is not known to pass keywords on.
+    """
+    if config.model_type not in LAYER_PATHS:
+        raise ValueError(
+            f"language models of the family {config.model_type!r} cannot be used: their layers are "
+            "not known to receive the media keyword (gptj, bloom, mpt and falcon drop it in "
+            f"silence). Supported families: {', '.join(sorted(LAYER_PATHS))}."
+        )
+
+
+def check_language_folder(name: str) -> None:
+    """Tell a local path that does not exist from a hub name, before transformers asks the hub.
+
+    Raises:
+        ValueError: If ``name`` looks like a path and nothing is there.
+    """
+    looks_local = name.startswith((".", "/", "data/", "runs/")) or name.count("/") > 1
+    if looks_local and not Path(name).is_dir():
+        raise ValueError(
+            f"language={name!r} looks like a folder but nothing is there. Prepare the embedded "
+            "models with `make data`, or give the folder or hub name of a causal language model."
+        )
+
+
+def load_language(name: str, dtype: str | torch.dtype) -> PreTrainedModel:
+    """Load a causal language model to be frozen.
+
+    Args:
+        name: Folder or hub name.
+        dtype: Precision of its weights, ``auto`` for that of the checkpoint.
+
+    Raises:
+        ValueError: If nothing is there, or the family cannot take media.
+    """
+    check_language_folder(name)
+    check_family(AutoConfig.from_pretrained(name))
+    return AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
+
+
+def gated_layers(num_layers: int, config: XattnConfig) -> range:
+    """Indices of the layers that get a gated block.
+
+    Raises:
+        ValueError: If there would be none.
+    """
+    places = range(config.first, num_layers, config.every)
+    if not places:
+        raise ValueError(
+            f"xattn.first={config.first} leaves no layer to put a gated block before: "
+            f"the language model has {num_layers} layers, counted from 0."
+        )
+    return places
+
+
+def insert_gated_layers(language: PreTrainedModel, config: XattnConfig) -> int:
+    """Wrap every n-th layer with a new gated block, in place.
+
+    Args:
+        language: Frozen causal language model of a supported family.
+        config: Where and how.
+
+    Returns:
+        The number of gated layers.
+    """
+    check_family(language.config)
+    layers = language.get_submodule(LAYER_PATHS[language.config.model_type])
+    assert isinstance(layers, nn.ModuleList)
+    places = gated_layers(len(layers), config)
+    for index, place in enumerate(places):
+        xattn = GatedCrossAttention(language.config.hidden_size, config)
+        layers[place] = FusedDecoderLayer(layers[place], xattn, index)
+    return len(places)
+
+
+def scale_logits(logits: Tensor, config: PreTrainedConfig) -> Tensor:
+    """Apply what some families do to their logits after the head (granite, cohere, gemma2)."""
+    if (divisor := getattr(config, "logits_scaling", None)) is not None:
+        logits = logits / divisor
+    if (factor := getattr(config, "logit_scale", None)) is not None:
+        logits = logits * factor
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
+        logits = torch.tanh(logits / cap) * cap
+    return logits

@@ -1,0 +1,114 @@
+"""Perceiver resampler: any number of patches in, Q tokens out.
+
+Shapes: N media, F frames, V patches per frame, E vision width, W resampler width, Q latents.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from miniflamingo.model.attention import attend, feed_forward, split_heads
+from miniflamingo.model.config import ResamplerConfig
+
+
+class ResamplerAttention(nn.Module):
+    """Latents read the patches and themselves."""
+
+    def __init__(self, width: int, heads: int, head_width: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_media = nn.LayerNorm(width)
+        self.norm_latents = nn.LayerNorm(width)
+        self.to_q = nn.Linear(width, heads * head_width, bias=False)
+        self.to_kv = nn.Linear(width, 2 * heads * head_width, bias=False)
+        self.to_out = nn.Linear(heads * head_width, width, bias=False)
+
+    def forward(self, media: Tensor, latents: Tensor) -> Tensor:
+        """(N, F*V, W) patches and (N, Q, W) latents -> (N, Q, W) update of the latents."""
+        latents = self.norm_latents(latents)
+        read = torch.cat([self.norm_media(media), latents], dim=1)
+        keys, values = self.to_kv(read).chunk(2, dim=-1)
+        queries = self.to_q(latents)
+        out = attend(*(split_heads(x, self.heads) for x in (queries, keys, values)))
+        return self.to_out(out)
+
+
+class ResamplerLayer(nn.Module):
+    """Attention, then feed-forward, each added to the latents."""
+
+    def __init__(self, width: int, config: ResamplerConfig) -> None:
+        super().__init__()
+        self.attention = ResamplerAttention(width, config.heads, config.head_width)
+        self.ffw = feed_forward(width, config.ffw_mult, config.activation)
+
+    def forward(self, media: Tensor, latents: Tensor) -> Tensor:
+        """(N, F*V, W) patches and (N, Q, W) latents -> (N, Q, W) latents."""
+        latents = latents + self.attention(media, latents)
+        return latents + self.ffw(latents)
+
+
+class PerceiverResampler(nn.Module):
+    """Turn the patches of a media item into Q tokens.
+
+    ``latents`` are parameters: drawn at random once, the same for every picture, trained by the
+    language model's loss. They are the *queries* of the first layer; only what comes out depends
+    on the picture.
+
+    Source: Flamingo, section 2.1 and appendix A.1.1. Departures: the patches may be standardised
+    by fixed statistics and projected to another width before the first layer.
+    """
+
+    patch_mean: Tensor
+    patch_std: Tensor
+
+    def __init__(self, config: ResamplerConfig, vision_width: int) -> None:
+        super().__init__()
+        width = config.width or vision_width
+        self.width = width
+        self.latents = nn.Parameter(torch.randn(config.latents, width))
+        self.frame_positions = nn.Parameter(torch.randn(config.max_frames, width) * 0.02)
+        self.project = (
+            nn.Identity() if width == vision_width else nn.Linear(vision_width, width, bias=False)
+        )
+        self.layers = nn.ModuleList(ResamplerLayer(width, config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(width)
+        self.register_buffer("patch_mean", torch.zeros(vision_width))
+        self.register_buffer("patch_std", torch.ones(vision_width))
+
+    @torch.no_grad()
+    def standardise(self, patches: Tensor) -> None:
+        """Fix the per-channel statistics by which patches are standardised from now on.
+
+        Args:
+            patches: (..., E) features of a sample of the training pictures.
+        """
+        flat = patches.flatten(0, -2).float()
+        self.patch_mean.copy_(flat.mean(0))
+        self.patch_std.copy_(flat.std(0).clamp_min(1e-3))
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Resample.
+
+        Args:
+            patches: (N, F, V, E) features of the frozen encoder.
+
+        Returns:
+            (N, Q, W).
+
+        Raises:
+            ValueError: If a media item has more frames than ``max_frames``.
+        """
+        num_media, frames = patches.shape[:2]
+        if frames > len(self.frame_positions):
+            raise ValueError(
+                f"a media item has {frames} frames but the resampler has positions for "
+                f"{len(self.frame_positions)}; raise resampler.max_frames or pass fewer frames."
+            )
+        patches = (patches.to(self.patch_mean.dtype) - self.patch_mean) / self.patch_std
+        media = self.project(patches) + self.frame_positions[:frames, None]  # (N, F, V, W)
+        media = media.flatten(1, 2)
+        latents = self.latents.expand(num_media, -1, -1)
+        for layer in self.layers:
+            latents = layer(media, latents)
+        return self.norm(latents)

@@ -1,0 +1,48 @@
+"""The two tokens that Flamingo adds to a language model's vocabulary."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+IMAGE = "<image>"
+END_OF_CHUNK = "<|endofchunk|>"
+
+
+class MediaTokens(NamedTuple):
+    """Ids of ``<image>`` and ``<|endofchunk|>``."""
+
+    image: int
+    end_of_chunk: int
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Load a language model's tokenizer and add the two tokens to it if they are missing.
+
+    Args:
+        name: Folder or hub name, as ``AutoTokenizer.from_pretrained`` takes it.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    missing = [token for token in (IMAGE, END_OF_CHUNK) if token not in tokenizer.get_vocab()]
+    if missing:
+        tokenizer.add_special_tokens(
+            {"extra_special_tokens": [*tokenizer.extra_special_tokens, *missing]}
+        )
+    return tokenizer
+
+
+def media_tokens(tokenizer: PreTrainedTokenizerBase) -> MediaTokens:
+    """Look up the ids of the two tokens.
+
+    Raises:
+        ValueError: If the tokenizer lacks one of them.
+    """
+    vocabulary = tokenizer.get_vocab()
+    missing = [token for token in (IMAGE, END_OF_CHUNK) if token not in vocabulary]
+    if missing:
+        raise ValueError(
+            f"the tokenizer {tokenizer.name_or_path!r} lacks {missing}; "
+            "load it with miniflamingo.tokens.load_tokenizer, which adds them."
+        )
+    return MediaTokens(vocabulary[IMAGE], vocabulary[END_OF_CHUNK])
