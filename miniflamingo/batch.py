@@ -26,6 +26,7 @@ class Batch(NamedTuple):
         pixels: (N, F, C, H, W) float. Only media that exist, in reading order, row after row: the
             i-th ``<image>`` token of the batch stands for ``pixels[i]``.
         keys: B names of documents, for messages.
+        skipped: Unusable documents passed over on the way to this batch, for the trainer to count.
     """
 
     input_ids: Tensor
@@ -33,3 +34,4 @@ class Batch(NamedTuple):
     labels: Tensor
     pixels: Tensor
     keys: list[str]
+    skipped: int = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from transformers import AutoConfig, GenerationConfig, GenerationMixin, PreTrain
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from miniflamingo.batch import IGNORE
+from miniflamingo.model import export
 from miniflamingo.model.config import (
     MiniFlamingoConfig,
     ResamplerConfig,
@@ -30,17 +32,6 @@ from miniflamingo.model.media_mask import latest_media, media_slots, visible_med
 from miniflamingo.model.resampler import PerceiverResampler
 from miniflamingo.model.vision import FrozenVision, load_vision
 from miniflamingo.tokens import MediaTokens
-
-
-def is_own_weight(name: str) -> bool:
-    """Tell the model's own weights (new, saved, trained) from those of the frozen parts.
-
-    Args:
-        name: Key of ``MiniFlamingo.state_dict()``.
-    """
-    if name.startswith("vision."):
-        return False
-    return ".xattn." in name if name.startswith("language.") else True
 
 
 class MiniFlamingo(PreTrainedModel, GenerationMixin):
@@ -105,6 +96,29 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         )
         return model
 
+    @classmethod
+    def from_pretrained(  # type: ignore[override]  # frozen parts come from where the config says
+        cls, folder: str | Path, dtype: str | torch.dtype = "auto"
+    ) -> MiniFlamingo:
+        """Load an exported folder and the frozen parts that it names, ready for generation.
+
+        Args:
+            folder: As ``save_pretrained`` wrote it.
+            dtype: Precision of the frozen language model; ``auto`` as it was saved.
+
+        Raises:
+            ValueError: If the folder is no export, a weight is missing or unexpected, or a frozen
+                part is not the one that the model was trained with.
+        """
+        model = cls.build(export.read_config(folder), dtype)
+        export.load_own_weights(model, Path(folder) / export.WEIGHTS_FILE)
+        export.check_fingerprints(model, folder)
+        return model.eval()
+
+    def save_pretrained(self, folder: str | Path) -> None:  # type: ignore[override]
+        """Write configuration, own weights and card; frozen weights are named, not copied."""
+        export.save(self, folder)
+
     def train(self, mode: bool = True) -> MiniFlamingo:
         """Set the new layers' mode; the frozen parts stay in eval mode, without dropout."""
         super().train(mode)
@@ -114,10 +128,6 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
     def gated_blocks(self) -> Iterator[GatedCrossAttention]:
         """The gated blocks from the bottom up."""
         return (m for m in self.language.modules() if isinstance(m, GatedCrossAttention))
-
-    def own_state_dict(self) -> dict[str, Tensor]:
-        """Weights that are this model's own: everything but the frozen parts."""
-        return {name: t for name, t in self.state_dict().items() if is_own_weight(name)}
 
     def get_input_embeddings(self) -> nn.Module:
         """The frozen table; the two new tokens have rows of their own beside it."""
@@ -158,17 +168,36 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
                 "Encode documents with MiniFlamingoProcessor, which keeps the two in step."
             )
 
-    def hidden_states(
+    def read(
         self,
         input_ids: Tensor,
-        media: Media,
         attention_mask: Tensor | None,
+        pixels: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        keys_values: tuple[Tensor, ...] | None = None,
+        slots: Tensor | None = None,
+        reads: Tensor | None = None,
         **lm_kwargs: Any,
     ) -> Any:
-        """Run the language model's layers on embedded tokens; returns its own output object."""
-        embedded = self.token_rows.embed(input_ids, self.get_input_embeddings())
+        """Run text and media through the fused layers; arguments as in ``forward``.
+
+        Returns:
+            The language model's own output object, with last hidden states (B, L, D) and cache.
+        """
+        if keys_values is None or slots is None or reads is None:
+            is_media = input_ids == self.tokens.image
+            self.check_media(is_media, pixels)
+            keys_values = self.project_media(pixels)
+            slots, reads = media_slots(is_media), latest_media(is_media)
+        if position_ids is None and attention_mask is not None:
+            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp_min(0)
+            position_ids = position_ids[:, -input_ids.shape[1] :]
         return self.language.base_model(
-            inputs_embeds=embedded, attention_mask=attention_mask, media=media, **lm_kwargs
+            inputs_embeds=self.token_rows.embed(input_ids, self.get_input_embeddings()),
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            media=Media(keys_values, *visible_media(slots, reads, self.attend)),
+            **lm_kwargs,
         )
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -211,20 +240,14 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         Raises:
             ValueError: If the number of media does not match the ``<image>`` tokens.
         """
-        if keys_values is None or slots is None or reads is None:
-            is_media = input_ids == self.tokens.image
-            self.check_media(is_media, pixels)
-            keys_values = self.project_media(pixels)
-            slots, reads = media_slots(is_media), latest_media(is_media)
-        media = Media(keys_values, *visible_media(slots, reads, self.attend))
-        if position_ids is None and attention_mask is not None:
-            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp_min(0)
-            position_ids = position_ids[:, -input_ids.shape[1] :]
-        out = self.hidden_states(
+        out = self.read(
             input_ids,
-            media,
             attention_mask,
-            position_ids=position_ids,
+            pixels,
+            position_ids,
+            keys_values,
+            slots,
+            reads,
             past_key_values=past_key_values,
             use_cache=use_cache,
             **kwargs,
@@ -236,6 +259,17 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         return CausalLMOutputWithPast(
             logits=self.logits(kept), past_key_values=out.past_key_values
         )
+
+    def token_losses(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        pixels: Tensor,
+        labels: Tensor,
+    ) -> Tensor:
+        """Loss of each labelled token; arguments as in ``forward``, result as ``label_losses``."""
+        out = self.read(input_ids, attention_mask, pixels)
+        return self.label_losses(out.last_hidden_state, labels)
 
     def label_losses(self, hidden: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy at the labelled positions alone.
@@ -261,19 +295,25 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             **kwargs: ``attention_mask`` and everything that transformers' ``generate`` takes.
 
         Returns:
-            As transformers' ``generate``: (B, L + new) ids, prompt included.
+            As transformers' ``generate``, but the completions alone: (B, new) ids, or an output
+            object whose ``sequences`` are.
 
         Raises:
             ValueError: If the number of media does not match the ``<image>`` tokens.
         """
         is_media = input_ids == self.tokens.image
         self.check_media(is_media, pixels)
-        return super().generate(
+        out = super().generate(
             input_ids,
             keys_values=self.project_media(pixels),
             slots=media_slots(is_media),
             **kwargs,
         )
+        length = input_ids.shape[1]
+        if isinstance(out, Tensor):
+            return out[:, length:]
+        out.sequences = out.sequences[:, length:]
+        return out
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
         """Let each new token read the latest media item of its whole prompt, cached or not."""

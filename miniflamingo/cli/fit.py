@@ -1,0 +1,58 @@
+"""``miniflamingo fit`` and ``validate``: LightningCLI around module and data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+
+from miniflamingo.data.datamodule import InterleavedData
+from miniflamingo.model.parameters import parameter_table
+from miniflamingo.training.module import FlamingoModule
+
+
+@rank_zero_only
+def export_run(module: FlamingoModule, folder: Path) -> None:
+    """Write the trained model where ``MiniFlamingo.from_pretrained`` finds it."""
+    module.model.save_pretrained(folder)
+    module.processor.save_pretrained(folder)
+    Console().print(f"exported to {folder}")
+
+
+class FlamingoCLI(LightningCLI):
+    """Links what is needed twice, prints the parameters, exports at the end."""
+
+    model: FlamingoModule
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """One processor, made by the model, used by the data."""
+        parser.link_arguments("model.processor", "data.processor", apply_on="instantiate")
+
+    def before_fit(self) -> None:
+        """Show what trains."""
+        rank_zero_only(Console().print)(parameter_table(self.model.model))
+
+    def after_fit(self) -> None:
+        """Export, unless the run was interrupted."""
+        if not self.trainer.interrupted:
+            export_run(self.model, Path(self.trainer.default_root_dir) / "model")
+
+
+def main(arguments: list[str]) -> None:
+    """Run a subcommand of LightningCLI.
+
+    Args:
+        arguments: ``fit`` or ``validate`` and its options.
+    """
+    FlamingoCLI(
+        FlamingoModule,
+        InterleavedData,
+        args=arguments,
+        parser_kwargs={"allow_abbrev": False},
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+        trainer_class=L.Trainer,
+    )

@@ -1,0 +1,167 @@
+"""The exported folder: everything but the frozen weights, which it names and fingerprints.
+
+No pickle is written or read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from transformers import PreTrainedModel
+
+from miniflamingo.model.config import MiniFlamingoConfig
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+SAMPLED = 256
+"""Values of each tensor that enter a fingerprint: enough to tell models apart, fast at any size."""
+
+
+def is_own_weight(name: str) -> bool:
+    """Tell the model's own weights (new, saved, trained) from those of the frozen parts.
+
+    Args:
+        name: Key of ``MiniFlamingo.state_dict()``.
+    """
+    if name.startswith("vision."):
+        return False
+    return ".xattn." in name if name.startswith("language.") else True
+
+
+def own_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """Weights of a MiniFlamingo that are its own: everything but the frozen parts."""
+    return {name: value for name, value in model.state_dict().items() if is_own_weight(name)}
+
+
+@torch.no_grad()
+def fingerprint(model: nn.Module, prefix: str) -> str:
+    """Hash names, shapes and a sample of the values of a frozen part.
+
+    Values are compared in bfloat16, so that a model loaded in another precision is the same model.
+
+    Args:
+        model: The whole.
+        prefix: Of the part's own keys, ``language.`` or ``vision.``.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if name.startswith(prefix) and not is_own_weight(name):
+            flat = tensor.detach().flatten()
+            sample = flat[:: max(1, len(flat) // SAMPLED)].to(torch.bfloat16).float().cpu()
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
+            digest.update(sample.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def fingerprints(model: nn.Module) -> dict[str, str]:
+    """Fingerprints of the frozen language model and image encoder."""
+    return {part: fingerprint(model, f"{part}.") for part in ("language", "vision")}
+
+
+def model_card(config: MiniFlamingoConfig, trained: int) -> str:
+    """A short README for the exported folder.
+
+    Args:
+        config: Of the model.
+        trained: How many values the folder holds.
+    """
+    vision = config.vision or {}
+    return (
+        "# A MiniFlamingo\n\n"
+        f"Trained weights ({trained:,} values) that let the frozen language model "
+        f"`{config.language}` read pictures through the frozen image encoder "
+        f"`{vision.get('name')}` ({vision.get('pretrained') or 'weights in that folder'}).\n"
+        "The frozen weights are not in this folder: they are loaded from those names, and their "
+        "fingerprints are checked. Their licences are their own.\n\n"
+        "```python\n"
+        "from miniflamingo import MiniFlamingo, MiniFlamingoProcessor\n\n"
+        'model = MiniFlamingo.from_pretrained("this/folder")\n'
+        'processor = MiniFlamingoProcessor.from_pretrained("this/folder")\n'
+        "```\n"
+    )
+
+
+def save(model: PreTrainedModel, folder: str | Path) -> None:
+    """Write configuration, own weights and card.
+
+    Args:
+        model: A MiniFlamingo.
+        folder: Made if missing; its files are replaced.
+    """
+    assert isinstance(model.config, MiniFlamingoConfig)
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    model.config.fingerprints = fingerprints(model)
+    model.config.save_pretrained(path)
+    weights = {name: t.detach().cpu().contiguous() for name, t in own_state_dict(model).items()}
+    unfinished = path / f"{WEIGHTS_FILE}.part"
+    save_file(weights, unfinished, metadata={"format": "pt"})
+    unfinished.replace(path / WEIGHTS_FILE)
+    trained = sum(value.numel() for value in weights.values())
+    (path / "README.md").write_text(model_card(model.config, trained))
+
+
+def read_config(folder: str | Path) -> MiniFlamingoConfig:
+    """Read the configuration of an exported folder.
+
+    Raises:
+        ValueError: If the folder is no export of a MiniFlamingo.
+    """
+    path = Path(folder)
+    missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (path / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"{folder} is not an exported MiniFlamingo: {', '.join(missing)} is missing. "
+            "Give the folder that training exported, runs/NAME/model."
+        )
+    found = json.loads((path / CONFIG_FILE).read_text()).get("model_type")
+    if found != MiniFlamingoConfig.model_type:
+        raise ValueError(
+            f"{path / CONFIG_FILE} describes a model of type {found!r}, "
+            f"expected {MiniFlamingoConfig.model_type!r}."
+        )
+    return MiniFlamingoConfig.from_pretrained(path)
+
+
+def check_fingerprints(model: PreTrainedModel, folder: str | Path) -> None:
+    """Make sure the frozen parts are the ones that the model was trained with.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    assert isinstance(model.config, MiniFlamingoConfig)
+    config = model.config
+    for part, found in fingerprints(model).items():
+        expected = (config.fingerprints or {}).get(part)
+        if found != expected:
+            name = config.language if part == "language" else (config.vision or {}).get("name")
+            raise ValueError(
+                f"the frozen {part} model at {name!r} is not the one that {folder} was trained "
+                f"with (fingerprint {found[:12]}, expected {str(expected)[:12]}). "
+                f"Put the original there, or name its place in {Path(folder) / CONFIG_FILE}."
+            )
+
+
+def load_own_weights(model: nn.Module, file: Path) -> None:
+    """Load exactly the weights that are the model's own.
+
+    Raises:
+        ValueError: Listing missing, unexpected and misshapen weights.
+    """
+    found, expected = load_file(file), own_state_dict(model)
+    lines = [f"missing: {name}" for name in sorted(expected.keys() - found.keys())]
+    lines += [f"unexpected: {name}" for name in sorted(found.keys() - expected.keys())]
+    lines += [
+        f"shape of {name}: found {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in sorted(expected.keys() & found.keys())
+        if found[name].shape != expected[name].shape
+    ]
+    if lines:
+        raise ValueError(f"{file} does not fit its config.json:\n  " + "\n  ".join(lines))
+    model.load_state_dict(found, strict=False)

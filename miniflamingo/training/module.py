@@ -1,0 +1,157 @@
+"""The LightningModule: builds a MiniFlamingo from typed settings and trains what is new in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from miniflamingo.batch import IGNORE, Batch
+from miniflamingo.data.processor import MiniFlamingoProcessor
+from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig
+from miniflamingo.model.export import is_own_weight, own_state_dict
+from miniflamingo.model.flamingo import MiniFlamingo, make_config
+from miniflamingo.model.media_mask import latest_media
+from miniflamingo.tokens import load_tokenizer, media_tokens
+from miniflamingo.training.optim import OptimConfig, make_optimizer
+
+
+class FlamingoModule(L.LightningModule):
+    """Next-token loss over several sources. Source: Flamingo, section 2.4 and equation 2."""
+
+    def __init__(
+        self,
+        language: str,
+        vision: VisionConfig,
+        resampler: ResamplerConfig,
+        xattn: XattnConfig,
+        optim: OptimConfig,
+        source_weights: dict[str, float],
+        train_input_rows: bool = True,
+        language_dtype: str = "auto",
+    ) -> None:
+        """Load the frozen parts and build the new ones.
+
+        Args:
+            language: Folder or hub name of the frozen language model.
+            vision: The frozen image encoder.
+            resampler: Shape of the perceiver resampler.
+            xattn: Shape and places of the gated blocks.
+            optim: Optimiser and schedule.
+            source_weights: Loss weight of each training source.
+            train_input_rows: Whether the input embeddings of the new tokens train.
+            language_dtype: Precision of the frozen language model; ``auto`` as it was saved.
+
+        Raises:
+            ValueError: If a frozen part cannot be found or used.
+        """
+        super().__init__()
+        self.strict_loading = False  # checkpoints hold own weights; see on_load_checkpoint
+        tokenizer = load_tokenizer(language)
+        config = make_config(
+            language, vision, resampler, xattn, media_tokens(tokenizer), train_input_rows
+        )
+        self.model = MiniFlamingo.build(config, language_dtype)
+        self.processor = MiniFlamingoProcessor(tokenizer, self.model.vision.preprocessing)
+        self.optim = optim
+        self.source_weights = source_weights
+
+    def setup(self, stage: str) -> None:
+        """Check that every source has a weight and every weight a source.
+
+        Raises:
+            ValueError: If the two differ.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        names = set(getattr(data, "sources", self.source_weights))
+        if names != set(self.source_weights):
+            raise ValueError(
+                f"model.source_weights names {sorted(self.source_weights)} but data.sources has "
+                f"{sorted(names)}; give each source one weight."
+            )
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean loss over the labelled tokens of a batch."""
+        out = self.model(
+            batch.input_ids, batch.attention_mask, pixels=batch.pixels, labels=batch.labels
+        )
+        return out.loss
+
+    def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
+        """Sum the loss of every source by its weight."""
+        losses = {source: self.loss(part) for source, part in batch.items()}
+        for source, loss in losses.items():
+            documents = len(batch[source].keys)
+            self.log(f"train/loss/{source}", loss, prog_bar=True, batch_size=documents)
+            if batch[source].skipped:
+                skipped = float(batch[source].skipped)
+                self.log(f"train/skipped/{source}", skipped, batch_size=1, reduce_fx="sum")
+        return torch.stack([self.source_weights[name] * loss for name, loss in losses.items()]).sum()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the loss, the same by place in the document, and that with swapped pictures."""
+        labels = batch.labels[:, 1:]
+        slot = latest_media(batch.input_ids == self.model.tokens.image)[:, 1:][labels != IGNORE]
+        losses = self.token_losses(batch, batch.pixels)
+        tokens = len(losses)
+        self.log("val/loss", losses.mean(), prog_bar=True, batch_size=tokens, sync_dist=True)
+        for place in range(int(slot.max()) + 1):
+            here = losses[slot == place]
+            name = f"val/loss_by_place/{place}"
+            self.log(name, here.mean(), batch_size=len(here), sync_dist=True)
+        per_document = len(batch.pixels) // len(batch.keys)
+        swapped = self.token_losses(batch, batch.pixels.roll(per_document, 0)).mean()
+        self.log("val/loss_swapped", swapped, prog_bar=True, batch_size=tokens, sync_dist=True)
+
+    def token_losses(self, batch: Batch, pixels: Tensor) -> Tensor:
+        """One loss for each labelled token, row after row, reading the given pixels."""
+        return self.model.token_losses(
+            batch.input_ids, batch.attention_mask, pixels, batch.labels
+        )
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log the gates of each layer and the gradient norm of the learned latents."""
+        if self.trainer.global_step % self.trainer.log_every_n_steps:
+            return
+        gates = {}
+        for layer, block in enumerate(self.model.gated_blocks()):
+            gates[f"gate/attention/{layer}"] = block.attention_gate.detach().tanh().mean()
+            gates[f"gate/ffw/{layer}"] = block.ffw_gate.detach().tanh().mean()
+        gradient = self.model.resampler.latents.grad
+        assert gradient is not None
+        self.log_dict({**gates, "train/latents_grad_norm": gradient.norm()})
+
+    def configure_optimizers(self) -> Any:
+        """AdamW and its schedule, stepped with the optimiser."""
+        steps = self.trainer.estimated_stepping_batches
+        optimizer, scheduler = make_optimizer(self.model, self.optim, int(min(steps, 2**62)))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the new weights only: the frozen parts are where the configuration says."""
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {
+            name: value
+            for name, value in state.items()
+            if is_own_weight(name.removeprefix("model."))
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that does not hold exactly the new weights of this model.
+
+        Raises:
+            ValueError: Listing the missing and unexpected keys.
+        """
+        found = set(checkpoint["state_dict"])
+        expected = {f"model.{name}" for name in own_state_dict(self.model)}
+        if found != expected:
+            raise ValueError(
+                "the checkpoint does not fit this model. "
+                f"Missing: {sorted(expected - found)}. Unexpected: {sorted(found - expected)}. "
+                "Was it written by another configuration?"
+            )

@@ -1,0 +1,102 @@
+"""Optimiser and schedule. Source: Flamingo, appendix B.1.1."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with linear warm-up.
+
+    Attributes:
+        lr: Peak learning rate.
+        resampler_lr: That of the resampler, latents included; None takes ``lr``.
+        betas: Of AdamW.
+        weight_decay: On matrices alone: none on gates, norms, latents, positions and token rows.
+        warmup_steps: Steps from 0 to the peak.
+        schedule: After the warm-up: the paper's ``constant``, or ``cosine`` down to
+            ``final_fraction`` at the last step.
+        final_fraction: Of the peak, at the end of the cosine.
+    """
+
+    lr: float = 1e-4
+    resampler_lr: float | None = None
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.1
+    warmup_steps: int = 1000
+    schedule: Literal["constant", "cosine"] = "constant"
+    final_fraction: float = 0.05
+
+
+def takes_decay(name: str, parameter: nn.Parameter) -> bool:
+    """Tell matrices from gates, norms, latents, positions and token rows.
+
+    Args:
+        name: Of the parameter in its model.
+        parameter: Itself.
+    """
+    last = name.rsplit(".", 1)[-1]
+    return parameter.ndim > 1 and last not in (
+        "latents",
+        "frame_positions",
+        "input_rows",
+        "output_rows",
+    )
+
+
+def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
+    """Split the trainable parameters by learning rate and weight decay.
+
+    Returns:
+        Non-empty AdamW groups, each with a ``name`` for the logs.
+    """
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            part = "resampler" if name.startswith("resampler.") else "language"
+            groups.setdefault((part, takes_decay(name, parameter)), []).append(parameter)
+    rates = {"language": config.lr, "resampler": config.resampler_lr or config.lr}
+    return [
+        {
+            "name": f"{part}{'' if decays else '-no-decay'}",
+            "params": parameters,
+            "lr": rates[part],
+            "weight_decay": config.weight_decay if decays else 0.0,
+        }
+        for (part, decays), parameters in groups.items()
+    ]
+
+
+def rate_factor(step: int, config: OptimConfig, total_steps: int) -> float:
+    """Fraction of the peak learning rate at a step, counted from 0."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return 1.0
+    done = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return config.final_fraction + (1 - config.final_fraction) * cosine
+
+
+def make_optimizer(
+    model: nn.Module, config: OptimConfig, total_steps: int
+) -> tuple[torch.optim.Optimizer, LambdaLR]:
+    """AdamW over the trainable parameters, and its schedule by optimiser step.
+
+    Raises:
+        ValueError: If a cosine is asked for without a known last step.
+    """
+    if config.schedule == "cosine" and not 0 < total_steps < math.inf:
+        raise ValueError(
+            "optim.schedule=cosine needs to know the last step; set trainer.max_steps or use "
+            "optim.schedule=constant."
+        )
+    optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=config.betas)
+    return optimizer, LambdaLR(optimizer, lambda step: rate_factor(step, config, total_steps))
