@@ -1,0 +1,122 @@
+"""An endless, seeded stream of batches that can start anywhere."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+
+from torch.utils.data import IterableDataset, get_worker_info
+from webdataset.filters import shuffle
+
+from miniflamingo.batch import Batch
+from miniflamingo.data.images import load_image
+from miniflamingo.data.processor import MiniFlamingoProcessor
+from miniflamingo.data.shards import RawSample, read_samples, to_document
+from miniflamingo.document import Document
+
+log = logging.getLogger(__name__)
+
+
+def usable_document(sample: RawSample) -> Document | None:
+    """Make a document of a sample, or say in the log why it cannot be used.
+
+    Returns:
+        The document with its pictures decoded, or None.
+    """
+    try:
+        document = to_document(sample)
+        chunks = [
+            replace(chunk, image=[load_image(frame) for frame in chunk.frames] or None)
+            for chunk in document.chunks
+        ]
+    except ValueError as error:
+        log.warning("skipped %s of %s: %s", sample["__key__"], sample.get("__url__"), error)
+        return None
+    return replace(document, chunks=chunks)
+
+
+class BatchStream(IterableDataset[Batch]):
+    """Batches of one source, for ever.
+
+    The order is a function of seed, number of readers and nothing else: a stream told to start at
+    batch n yields what an undisturbed one yields from there on. A batch is made of a fixed number
+    of consecutive samples; unusable ones are left out of it and counted in ``Batch.skipped``.
+    """
+
+    def __init__(
+        self,
+        shards: list[str],
+        processor: MiniFlamingoProcessor,
+        batch_size: int,
+        max_tokens: int,
+        seed: int,
+        first_batch: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        shuffle_buffer: int = 1000,
+    ) -> None:
+        """Describe the stream; nothing is read yet.
+
+        Args:
+            shards: Tar files or urls.
+            processor: Makes the batches.
+            batch_size: Documents in a batch.
+            max_tokens: Longest row of a batch.
+            seed: Of the order.
+            first_batch: How many batches of this rank to pass over without decoding them.
+            rank: Of this process.
+            world_size: Number of processes.
+            shuffle_buffer: Samples among which the next one is drawn.
+        """
+        self.shards = shards
+        self.processor = processor
+        self.batch_size = batch_size
+        self.max_tokens = max_tokens
+        self.seed = seed
+        self.first_batch = first_batch
+        self.rank = rank
+        self.world_size = world_size
+        self.shuffle_buffer = shuffle_buffer
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield this worker's batches; a loader with several workers takes turns among them."""
+        info = get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        passed = (self.first_batch - worker + workers - 1) // workers  # by this worker
+        samples = self.samples(self.rank * workers + worker, self.world_size * workers)
+        samples = islice(samples, passed * self.batch_size, None)
+        skipped = 0
+        while raw := list(islice(samples, self.batch_size)):
+            documents = [doc for doc in map(usable_document, raw) if doc is not None]
+            skipped += len(raw) - len(documents)
+            if documents:
+                yield self.processor.batch(documents, self.max_tokens, skipped)
+                skipped = 0
+
+    def samples(self, reader: int, readers: int) -> Iterator[RawSample]:
+        """Read this reader's share of the shards over and over, newly ordered each time.
+
+        Raises:
+            ValueError: If there are fewer shards than readers, or they hold no samples.
+        """
+        if len(self.shards) < readers:
+            raise ValueError(
+                f"{len(self.shards)} shards cannot feed {readers} readers (ranks x workers), "
+                f"the first being {self.shards[0]!r}. Write more shards or lower data.num_workers."
+            )
+        epoch = 0
+        while True:
+            order = self.shards.copy()
+            random.Random(f"{self.seed}-{epoch}").shuffle(order)
+            rng = random.Random(f"{self.seed}-{epoch}-{reader}-{readers}")
+            found = False
+            share = read_samples(order[reader::readers])
+            for sample in shuffle(self.shuffle_buffer, initial=self.shuffle_buffer, rng=rng)(share):
+                found = True
+                yield sample
+            if not found:
+                raise ValueError(f"the shards {order[reader::readers][:3]} ... hold no samples.")
+            epoch += 1
