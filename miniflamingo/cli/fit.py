@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
@@ -31,6 +34,18 @@ class FlamingoCLI(LightningCLI):
         """One processor, made by the model, used by the data."""
         parser.link_arguments("model.processor", "data.processor", apply_on="instantiate")
 
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Log to TensorBoard and CSV in the run's folder, unless the config names other loggers."""
+        settings = self._get(self.config_init, "trainer")
+        if settings.get("logger") in (None, True) and not settings.get("fast_dev_run"):
+            run = settings.get("default_root_dir") or "runs/unnamed"
+            kwargs["default_root_dir"] = run
+            kwargs["logger"] = [
+                TensorBoardLogger(run, name="", version=""),
+                CSVLogger(run, name="csv"),
+            ]
+        return super().instantiate_trainer(**kwargs)
+
     def before_fit(self) -> None:
         """Show what trains."""
         rank_zero_only(Console().print)(parameter_table(self.model.model))
@@ -47,6 +62,8 @@ def main(arguments: list[str]) -> None:
     Args:
         arguments: ``fit`` or ``validate`` and its options.
     """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     FlamingoCLI(
         FlamingoModule,
         InterleavedData,

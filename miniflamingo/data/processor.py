@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from miniflamingo.batch import IGNORE, Batch
 from miniflamingo.data.encode import Encoded, encode_document
-from miniflamingo.data.images import clip_to_pixels
+from miniflamingo.data.images import Transform, clip_to_pixels
 from miniflamingo.document import Chunk, Document
 from miniflamingo.tokens import load_tokenizer, media_tokens
 
@@ -27,9 +27,7 @@ class MiniFlamingoProcessor:
     Shapes: B documents, L tokens, N media in the batch, F frames, C channels, H x W pixels.
     """
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, preprocessing: dict[str, Any]
-    ) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, preprocessing: dict[str, Any]) -> None:
         """Bind a tokenizer and a picture transform.
 
         Args:
@@ -39,7 +37,8 @@ class MiniFlamingoProcessor:
         self.tokenizer = tokenizer
         self.tokens = media_tokens(tokenizer)
         self.preprocessing = preprocessing
-        self.transform = image_transform_v2(PreprocessCfg(**preprocessing), is_train=False)
+        transform = image_transform_v2(PreprocessCfg(**preprocessing), is_train=False)
+        self.transform = cast(Transform, transform)
 
     def __call__(self, documents: Sequence[Document]) -> dict[str, Tensor]:
         """Encode prompts for ``MiniFlamingo.generate``, padded on the left.
@@ -88,7 +87,9 @@ class MiniFlamingoProcessor:
         for ids in completions.tolist():
             if self.tokens.end_of_chunk in ids:
                 ids = ids[: ids.index(self.tokens.end_of_chunk)]
-            texts.append(self.tokenizer.decode(ids, skip_special_tokens=True).strip())
+            text = self.tokenizer.decode(ids, skip_special_tokens=True)
+            assert isinstance(text, str)
+            texts.append(text.strip())
         return texts
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -115,7 +116,7 @@ class MiniFlamingoProcessor:
     @property
     def _pad_id(self) -> int:
         pad = self.tokenizer.pad_token_id
-        return self.tokens.end_of_chunk if pad is None else pad
+        return pad if isinstance(pad, int) else self.tokens.end_of_chunk
 
     def _pixels(self, encoded: Sequence[Encoded]) -> Tensor:
         media = [chunk for each in encoded for chunk in each.media]
@@ -140,5 +141,3 @@ class MiniFlamingoProcessor:
             ids[i, place] = torch.tensor(row, dtype=torch.long)
             mask[i, place] = 1
         return ids, mask
-
-

@@ -1,7 +1,8 @@
 """Tar shards to documents.
 
 Two layouts, told apart by what a sample holds: a pair (``KEY.jpg`` and ``KEY.txt``), and an
-interleaved document (``KEY.json`` with ordered ``chunks``, pictures beside it as ``KEY.0.jpg`` ...).
+interleaved document (``KEY.json`` with ordered ``chunks``, its pictures beside it as ``KEY.0.jpg``,
+``KEY.1.jpg`` and so on).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def find_shards(urls: str | list[str]) -> list[str]:
 
 def read_samples(shards: Iterable[str]) -> Iterator[RawSample]:
     """Read the grouped files of each sample, undecoded, in the order they stand."""
-    return tarfile_samples({"url": url} for url in shards)
+    return iter(tarfile_samples({"url": url} for url in shards))
 
 
 def to_document(sample: RawSample) -> Document:

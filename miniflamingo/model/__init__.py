@@ -1,1 +1,1 @@
-"""Frozen CLIP, perceiver resampler, gated cross-attention and frozen language model as one model."""
+"""Frozen CLIP, resampler, gated cross-attention and frozen language model as one model."""

@@ -12,6 +12,13 @@ from torch import Tensor, nn
 from miniflamingo.tokens import MediaTokens
 
 
+def table_of(embeddings: nn.Module | None) -> Tensor:
+    """The weight of an embedding or a head, (X, D)."""
+    weight = getattr(embeddings, "weight", None)
+    assert isinstance(weight, Tensor)
+    return weight
+
+
 class TokenRows(nn.Module):
     """Input and output embeddings of ``<image>`` and ``<|endofchunk|>``.
 
@@ -39,7 +46,7 @@ class TokenRows(nn.Module):
             rows.copy_(torch.stack([source.float().mean(0), source[end_token].float()]))
 
     def embed(self, input_ids: Tensor, table: nn.Module) -> Tensor:
-        """(B, L) ids -> (B, L, D), the new tokens from their own rows, all others from ``table``."""
+        """(B, L) ids -> (B, L, D), new tokens from their own rows, all others from ``table``."""
         image, end = (input_ids == token for token in self.tokens)
         known = table(input_ids.masked_fill(image | end, 0))
         rows = self.input_rows.to(known.dtype)

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-
 from transformers import PreTrainedModel
 
 from miniflamingo.model.config import MiniFlamingoConfig

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ from miniflamingo.model.config import (
     VisionConfig,
     XattnConfig,
 )
-from miniflamingo.model.embeddings import TokenRows
+from miniflamingo.model.embeddings import TokenRows, table_of
 from miniflamingo.model.gated_xattn import GatedCrossAttention, Media, MediaProjection
 from miniflamingo.model.language import insert_gated_layers, load_language, scale_logits
 from miniflamingo.model.media_mask import latest_media, media_slots, visible_media
@@ -40,9 +40,16 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
     Source: Flamingo, arXiv:2204.14198, section 2.
     """
 
+    config: MiniFlamingoConfig  # type: ignore[assignment]  # narrower than the base class says
     config_class = MiniFlamingoConfig
     main_input_name = "input_ids"
     _supports_sdpa = True
+
+    if TYPE_CHECKING:  # the base class's decorator hides the signature
+
+        def to(self, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
+            """As ``torch.nn.Module.to``."""
+            ...
 
     def __init__(
         self, config: MiniFlamingoConfig, language: PreTrainedModel, vision: FrozenVision
@@ -69,7 +76,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         self.language = language
         self.media_projection = MediaProjection(self.resampler.width, num_gated, xattn)
         self.tokens = MediaTokens(config.image_token_id, config.end_of_chunk_token_id)
-        self.token_rows = TokenRows(language.get_input_embeddings().embedding_dim, self.tokens)
+        self.token_rows = TokenRows(table_of(language.get_input_embeddings()).shape[1], self.tokens)
         self.token_rows.input_rows.requires_grad_(config.train_input_rows)
         self.generation_config = generation_defaults(language.generation_config, self.tokens)
         self.train(self.training)
@@ -90,8 +97,8 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         model = cls(config, language, load_vision(VisionConfig(**(config.vision or {}))))
         end_token = language.config.eos_token_id
         model.token_rows.start_from(
-            language.get_input_embeddings().weight,
-            language.get_output_embeddings().weight,
+            table_of(language.get_input_embeddings()),
+            table_of(language.get_output_embeddings()),
             end_token[0] if isinstance(end_token, list) else end_token,
         )
         return model
@@ -135,7 +142,9 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
 
     def get_output_embeddings(self) -> nn.Module:
         """The frozen head; the two new tokens have rows of their own beside it."""
-        return self.language.get_output_embeddings()
+        head = self.language.get_output_embeddings()
+        assert head is not None
+        return head
 
     def resample(self, pixels: Tensor) -> Tensor:
         """(N, F, C, H, W) pixels -> (N, Q, W) tokens of the media."""
@@ -256,9 +265,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         if labels is not None:
             return CausalLMOutputWithPast(loss=self.label_losses(hidden, labels).mean())
         kept = hidden[:, -logits_to_keep:] if logits_to_keep else hidden
-        return CausalLMOutputWithPast(
-            logits=self.logits(kept), past_key_values=out.past_key_values
-        )
+        return CausalLMOutputWithPast(logits=self.logits(kept), past_key_values=out.past_key_values)
 
     def token_losses(
         self,
@@ -286,7 +293,9 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         return F.cross_entropy(logits.float(), labels[:, 1:][labelled], reduction="none")
 
     @torch.no_grad()
-    def generate(self, input_ids: Tensor, pixels: Tensor | None = None, **kwargs: Any) -> Any:
+    def generate(  # type: ignore[override]  # documents, not encoder inputs
+        self, input_ids: Tensor, pixels: Tensor | None = None, **kwargs: Any
+    ) -> Any:
         """Complete prompts: ``GenerationMixin.generate``, with the media computed once.
 
         Args:
@@ -303,7 +312,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         """
         is_media = input_ids == self.tokens.image
         self.check_media(is_media, pixels)
-        out = super().generate(
+        out = super().generate(  # type: ignore[misc]  # a protocol that no model's types fulfil
             input_ids,
             keys_values=self.project_media(pixels),
             slots=media_slots(is_media),
@@ -315,9 +324,13 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         out.sequences = out.sequences[:, length:]
         return out
 
-    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
+    def prepare_inputs_for_generation(  # type: ignore[override]
+        self, input_ids: Tensor, **kwargs: Any
+    ) -> dict[str, Any]:
         """Let each new token read the latest media item of its whole prompt, cached or not."""
-        inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
+        inputs = super().prepare_inputs_for_generation(  # type: ignore[misc]  # as in generate
+            input_ids, **kwargs
+        )
         reads = latest_media(input_ids == self.tokens.image)
         return {**inputs, "reads": reads[:, -inputs["input_ids"].shape[1] :]}
 

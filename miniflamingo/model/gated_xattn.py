@@ -64,7 +64,7 @@ class GatedCrossAttention(nn.Module):
         self.ffw_gate = nn.Parameter(torch.zeros(1) if closed else torch.ones(1))
         if not closed:
             nn.init.zeros_(self.to_out.weight)
-            nn.init.zeros_(self.ffw[-1].weight)
+            nn.init.zeros_(self.ffw.get_parameter("3.weight"))
 
     def read(self, x: Tensor, keys_values: Tensor, slots: Tensor, mask: Tensor) -> Tensor:
         """Cross-attention without gate or residual.
@@ -117,5 +117,3 @@ class FusedDecoderLayer(nn.Module):
         """``media`` is required, so a language model that drops keywords fails loudly."""
         hidden = self.xattn(hidden, media.keys_values[self.index], media.slots, media.mask)
         return self.layer(hidden, *args, **lm_kwargs)
-
-

@@ -25,6 +25,8 @@ class FrozenVision(nn.Module):
     Source: open_clip's ``forward_intermediates``.
     """
 
+    tower: Any  # open_clip's image towers share methods, not a type
+
     def __init__(self, config: VisionConfig, tower: nn.Module) -> None:
         """Freeze and wrap a tower.
 
@@ -87,4 +89,4 @@ def load_vision(config: VisionConfig) -> FrozenVision:
             f"open_clip cannot load vision.name={config.name!r} with "
             f"vision.pretrained={config.pretrained!r}: {error}"
         ) from error
-    return FrozenVision(config, model.visual)
+    return FrozenVision(config, model.get_submodule("visual"))

@@ -88,7 +88,8 @@ class FlamingoModule(L.LightningModule):
             if batch[source].skipped:
                 skipped = float(batch[source].skipped)
                 self.log(f"train/skipped/{source}", skipped, batch_size=1, reduce_fx="sum")
-        return torch.stack([self.source_weights[name] * loss for name, loss in losses.items()]).sum()
+        weighted = [self.source_weights[source] * loss for source, loss in losses.items()]
+        return torch.stack(weighted).sum()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the loss, the same by place in the document, and that with swapped pictures."""
@@ -107,13 +108,12 @@ class FlamingoModule(L.LightningModule):
 
     def token_losses(self, batch: Batch, pixels: Tensor) -> Tensor:
         """One loss for each labelled token, row after row, reading the given pixels."""
-        return self.model.token_losses(
-            batch.input_ids, batch.attention_mask, pixels, batch.labels
-        )
+        return self.model.token_losses(batch.input_ids, batch.attention_mask, pixels, batch.labels)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log the gates of each layer and the gradient norm of the learned latents."""
-        if self.trainer.global_step % self.trainer.log_every_n_steps:
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if not every or (self.trainer.global_step + 1) % every:  # logged at the end of this step
             return
         gates = {}
         for layer, block in enumerate(self.model.gated_blocks()):

@@ -33,7 +33,8 @@ class Throughput(L.Callback):
     ) -> None:
         """Count the tokens of the batch, padding left out."""
         self.tokens += sum(int(part.attention_mask.sum()) for part in batch.values())
-        if (batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (batch_idx + 1) % every == 0:
             now = time.perf_counter()
             pl_module.log("train/tokens_per_s", self.tokens / (now - self.since), prog_bar=True)
             self.tokens, self.since = 0, now

@@ -114,7 +114,8 @@ class ResamplerWarmStart(L.Callback):
         if trainer.ckpt_path is not None:
             return
         model, data = pl_module.model, trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(model, MiniFlamingo) and isinstance(data, InterleavedData)
+        assert isinstance(model, MiniFlamingo)
+        assert isinstance(data, InterleavedData)
         if self.source not in data.sources:
             raise ValueError(
                 f"the warm start asks for the source {self.source!r} but data.sources has "
@@ -144,10 +145,7 @@ class ResamplerWarmStart(L.Callback):
                 features = model.vision(batch.pixels.to(device)).cpu().to(torch.bfloat16)
                 for row, one in zip(batch.labels, features, strict=True):
                     patches.append(one)
-                    caption = data.processor.tokenizer.decode(
-                        row[row != IGNORE], skip_special_tokens=True
-                    )
-                    captions.append(caption)
+                    captions += data.processor.batch_decode(row[row != IGNORE][None])
                 bar.update(len(features))
                 if len(patches) >= self.pictures:
                     break

@@ -1,0 +1,1 @@
+"""Run once, before training: fetch what is needed and write shards."""
