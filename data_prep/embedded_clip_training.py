@@ -175,7 +175,9 @@ That is what a resampler gets to see.
 ## Limits
 
 It knows {len(load_kinds())} kinds of drawings and the words of their captions, and no others. Two
-objects swapped left for right look alike to it: the image tower's output is an average over places.
+objects that change places look alike to it, as the image tower's output is an average over places:
+of a true caption and the one with the two kinds swapped it prefers the true one in 49% of 308
+pictures, which is chance. Left of against above it gets right in all of them.
 
 ## Licence and credits
 

@@ -54,6 +54,12 @@ class WorldArguments:
     validation: int = 64
     fewshot: int = 250
 
+    def __post_init__(self) -> None:
+        """Refuse sizes below zero."""
+        negative = [name for name, value in asdict(self).items() if name != "seed" and value < 0]
+        if negative:
+            raise ValueError(f"{', '.join(negative)} must not be negative.")
+
     @property
     def pictures(self) -> int:
         """How many pictures that makes."""
@@ -81,6 +87,7 @@ def write_world(folder: Path, arguments: WorldArguments, sprites_folder: Path) -
         return manifest
     require_disk_space(folder, arguments.pictures * BYTES_PER_PICTURE, "the embedded data")
     sprites = Sprites(sprites_folder)
+    folder.mkdir(parents=True, exist_ok=True)
     for name in ("pairs", "documents", "validation", "fewshot"):
         for leftover in (folder / name).glob("*.tar*"):
             leftover.unlink()
@@ -94,6 +101,7 @@ def write_world(folder: Path, arguments: WorldArguments, sprites_folder: Path) -
                 "bytes": len(content),
                 "sha256": hashlib.sha256(content).hexdigest(),
             }
+    (folder / "fewshot").mkdir(exist_ok=True)
     write_json(folder / "fewshot" / "vocabulary.json", vocabulary())
     (folder / "CREDITS.md").write_text(CREDITS)
     write_json(
@@ -243,4 +251,7 @@ def _is_done(manifest: Path, arguments: WorldArguments) -> bool:
             f"{manifest.parent} holds data made with version {found.get('version')} and "
             f"{found.get('arguments')}, not {expected}. Delete it or choose another --out."
         )
-    return all((manifest.parent / shard).is_file() for shard in found["shards"])
+    return all(
+        path.is_file() and path.stat().st_size == shard["bytes"]
+        for path, shard in ((manifest.parent / name, s) for name, s in found["shards"].items())
+    )

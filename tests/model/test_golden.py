@@ -1,0 +1,277 @@
+"""Agreement with OpenFlamingo 2.0.1 on random weights; see tests/golden/README.md."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from miniflamingo import MiniFlamingo
+from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig
+from miniflamingo.model.export import is_own_weight
+from miniflamingo.model.flamingo import make_config
+from miniflamingo.model.gated_xattn import GatedCrossAttention
+from miniflamingo.model.media_mask import latest_media, media_slots, visible_media
+from miniflamingo.model.resampler import PerceiverResampler
+from miniflamingo.tokens import MediaTokens
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+TOLERANCE = {"rtol": 0, "atol": 1e-5}
+IMAGE, END = 97, 96
+
+
+def read(name: str) -> tuple[dict[str, Tensor], dict]:
+    """Tensors and configuration of a golden file."""
+    file = GOLDEN / f"{name}.safetensors"
+    with safe_open(file, "pt") as opened:
+        return load_file(file), json.loads(opened.metadata().get("config", "{}"))
+
+
+def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def resampler_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename OpenFlamingo's resampler weights to ours."""
+    renamed = {}
+    for name, value in weights.items():
+        name = re.sub(r"^layers\.(\d)\.0\.", r"layers.\1.attention.", name)
+        name = re.sub(r"^layers\.(\d)\.1\.", r"layers.\1.ffw.", name)
+        renamed[name.replace("frame_embs", "frame_positions")] = value
+    return renamed
+
+
+def block_name(name: str) -> str:
+    """Rename a weight of OpenFlamingo's gated block to ours."""
+    known = {"attn_gate": "attention_gate", "ff_gate": "ffw_gate"}
+    return known.get(name, name.replace("attn.", "").replace("ff.", "ffw."))
+
+
+@pytest.mark.parametrize("name", ["resampler", "resampler_frames"])
+def test_resampler(name):
+    tensors, golden = read(name)
+    media = tensors["input.media"]  # (B, T, F, V, E)
+    config = ResamplerConfig(
+        latents=golden["num_latents"],
+        depth=golden["depth"],
+        heads=golden["heads"],
+        head_width=golden["dim_head"],
+        max_frames=golden.get("max_num_frames", 1),
+        activation="gelu",
+    )
+    resampler = PerceiverResampler(config, golden["dim"])
+    weights = resampler_names(part(tensors, "weight."))
+    if "max_num_frames" not in golden:
+        weights["frame_positions"] = torch.zeros_like(resampler.frame_positions)
+    missing, unexpected = resampler.load_state_dict(weights, strict=False)
+    assert set(missing) == {"patch_mean", "patch_std"}  # ours alone: 0 and 1 change nothing
+    assert not unexpected
+
+    latents = resampler(media.flatten(0, 1)).unflatten(0, media.shape[:2])
+    torch.testing.assert_close(latents, tensors["output.latents"], **TOLERANCE)
+    latents.square().sum().backward()
+    gradient = tensors["output.latents_grad"]
+    torch.testing.assert_close(resampler.latents.grad, gradient, rtol=1e-5, atol=1e-4)
+
+
+def cross_attention(golden: dict, tensors: dict[str, Tensor]) -> tuple[GatedCrossAttention, Tensor]:
+    """Our block with golden weights, and the keys and values it reads, (N, Q, 2*H*K)."""
+    config = XattnConfig(
+        heads=golden["heads"],
+        head_width=golden["dim_head"],
+        activation="gelu",
+        attend=golden.get("attend", "latest"),
+    )
+    block = GatedCrossAttention(golden["dim"], config)
+    weights = {block_name(name): value for name, value in part(tensors, "weight.").items()}
+    to_kv = weights.pop("to_kv.weight")
+    missing, unexpected = block.load_state_dict(weights, strict=False)
+    assert not unexpected
+    assert all(name.startswith("ffw") or name.endswith("gate") for name in missing)
+    return block, tensors["input.media"].flatten(0, 1) @ to_kv.T
+
+
+def flat_slots(is_media: Tensor, slots_per_row: int) -> Tensor:
+    """Golden media stand in rows of T, unused ones too: number them so."""
+    return torch.arange(is_media.shape[0] * slots_per_row).view(-1, slots_per_row)
+
+
+@pytest.mark.parametrize("attend", ["latest", "all_previous"])
+def test_cross_attention(attend):
+    tensors, golden = read(f"xattn_{attend}")
+    assert golden["attend"] == attend
+    block, keys_values = cross_attention(golden, tensors)
+    is_media = tensors["input.is_media"].bool()
+    slots, reads = flat_slots(is_media, tensors["input.media"].shape[1]), latest_media(is_media)
+
+    update = block.read(
+        tensors["input.text"], keys_values, *visible_media(slots, reads, attend)
+    )
+    compare = tensors["output.compare"].bool()
+    torch.testing.assert_close(
+        update[compare], tensors["output.update"][compare], **TOLERANCE
+    )
+    blind = reads < 0
+    assert blind.any()
+    assert torch.equal(update[blind], torch.zeros_like(update[blind]))
+
+    for place in range(tensors["input.text_after"].shape[1]):  # one token at a time, as decoding
+        after = block.read(
+            tensors["input.text_after"][:, place : place + 1],
+            keys_values,
+            *visible_media(slots, reads[:, -1:], attend),
+        )
+        expected = tensors["output.update_after"][:, place : place + 1]
+        torch.testing.assert_close(after, expected, **TOLERANCE)
+
+
+def test_gated_block():
+    tensors, golden = read("gated_block")
+    block, keys_values = cross_attention(golden, tensors)
+    assert block.attention_gate.item() == pytest.approx(golden["gates"]["attn"])
+    assert block.ffw_gate.item() == pytest.approx(golden["gates"]["ff"])
+    is_media = tensors["input.is_media"].bool()
+    slots = flat_slots(is_media, tensors["input.media"].shape[1])
+    read_by = visible_media(slots, latest_media(is_media), "latest")
+    out = block(tensors["input.text"], keys_values, *read_by)
+    torch.testing.assert_close(out, tensors["output.text"], **TOLERANCE)
+
+
+class Whole:
+    """The whole golden model, built by the package from folders."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tensors, _ = read("flamingo_opt-tiny")
+        weights = {name: value.float() for name, value in part(self.tensors, "w.").items()}
+        self.write_language(folder / "language", weights)
+        clip = tiny.write_clip(
+            folder / "clip",
+            json.loads((GOLDEN / "vit-tiny.json").read_text()),
+            {
+                name.replace("vision_encoder.", "visual."): value
+                for name, value in weights.items()
+                if name.startswith("vision_encoder.")
+            },
+        )
+        sizes = {"heads": 4, "head_width": 8, "activation": "gelu"}
+        config = make_config(
+            str(folder / "language"),
+            VisionConfig(f"local-dir:{clip}"),
+            ResamplerConfig(latents=4, depth=2, **sizes),
+            XattnConfig(**sizes),
+            MediaTokens(IMAGE, END),
+            train_input_rows=True,
+        )
+        self.model = MiniFlamingo.build(config).eval()
+        own = own_names(weights)
+        own["resampler.frame_positions"] = torch.zeros(1, 32)  # theirs has none
+        rows = weights["lang_encoder.model.decoder.embed_tokens.weight"][[IMAGE, END]]
+        own |= {"token_rows.input_rows": rows, "token_rows.output_rows": rows}
+        missing, unexpected = self.model.load_state_dict(own, strict=False)
+        assert not unexpected
+        assert [name for name in missing if is_own_weight(name)] == [
+            "resampler.patch_mean",
+            "resampler.patch_std",
+        ]
+
+    @staticmethod
+    def write_language(folder: Path, weights: dict[str, Tensor]) -> None:
+        """Write the plain OPT that stands inside the golden model."""
+        language = AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(GOLDEN / "opt-tiny.json")
+        )
+        plain = {
+            name.removeprefix("lang_encoder.").replace(".decoder_layer", ""): value
+            for name, value in weights.items()
+            if name.startswith("lang_encoder.") and "gated_cross" not in name
+        }
+        missing, unexpected = language.load_state_dict(plain, strict=False)
+        assert not unexpected
+        assert set(missing) <= {"lm_head.weight"}  # tied
+        language.save_pretrained(folder)
+
+    def pixels(self, images: str, ids: str) -> Tensor:
+        """Only the pictures that exist, in reading order."""
+        counts = (self.tensors[ids] == IMAGE).sum(1).tolist()
+        rows = self.tensors[images].float()
+        return torch.cat([row[:count] for row, count in zip(rows, counts, strict=True)])
+
+
+def own_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the new weights (or their gradients) of the whole golden model to ours."""
+    own = {
+        f"resampler.{name}": value
+        for name, value in resampler_names(part(weights, "perceiver.")).items()
+    }
+    pattern = r"lang_encoder\.model\.decoder\.layers\.(\d)\.gated_cross_attn_layer\.(.+)"
+    for name, value in weights.items():
+        if found := re.fullmatch(pattern, name):
+            layer, rest = found.groups()
+            if rest == "attn.to_kv.weight":
+                own[f"media_projection.to_kv.{layer}.weight"] = value
+            else:
+                own[f"language.model.decoder.layers.{layer}.xattn.{block_name(rest)}"] = value
+    return own
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    return Whole(tmp_path_factory.mktemp("golden"))
+
+
+def test_whole_model_on_the_way(whole):
+    pixels = whole.tensors["vision_x"].float().flatten(0, 1)  # all 12, absent ones too
+    with torch.no_grad():
+        patches = whole.model.vision(pixels)  # (12, 1, V, E)
+        resampled = whole.model.resample(pixels)
+    torch.testing.assert_close(patches[:, 0], whole.tensors["vision_tokens"].float(), **TOLERANCE)
+    expected = whole.tensors["perceiver_out"].float().flatten(0, 1)
+    torch.testing.assert_close(resampled, expected, **TOLERANCE)
+
+
+def test_whole_model_logits_loss_and_gradients(whole):
+    ids, mask = whole.tensors["lang_x"], whole.tensors["attention_mask"]
+    pixels = whole.pixels("vision_x", "lang_x")
+    assert len(pixels) < whole.tensors["vision_x"].flatten(0, 1).shape[0]
+    with torch.no_grad():
+        logits = whole.model(ids, mask, pixels=pixels).logits
+    kept = mask.bool()
+    torch.testing.assert_close(logits[kept], whole.tensors["logits"].float()[kept], **TOLERANCE)
+
+    whole.model.zero_grad()
+    loss = whole.model(ids, mask, pixels=pixels, labels=whole.tensors["labels"]).loss
+    torch.testing.assert_close(loss[None], whole.tensors["loss"].float(), **TOLERANCE)
+    loss.backward()
+    gradients = part(whole.tensors, "grad.")
+    own = {name: value.float() for name, value in own_names(gradients).items()}
+    ours = dict(whole.model.named_parameters())
+    positions_and_rows = {"resampler.frame_positions", *(n for n in ours if "token_rows" in n)}
+    assert set(own) == {name for name in ours if is_own_weight(name)} - positions_and_rows
+    for name, expected in own.items():
+        torch.testing.assert_close(ours[name].grad, expected, msg=name, **TOLERANCE)
+    # The golden table is tied, so its rows gather what ours keep apart.
+    rows = whole.model.token_rows
+    table = gradients["lang_encoder.model.decoder.embed_tokens.weight"].float()
+    both = rows.input_rows.grad + rows.output_rows.grad
+    torch.testing.assert_close(both, table[[IMAGE, END]], **TOLERANCE)
+
+
+@pytest.mark.parametrize(("beams", "name"), [(1, "gen_greedy"), (3, "gen_beam3")])
+def test_whole_model_generates_the_same_tokens(whole, beams, name):
+    prompt = whole.tensors["gen_lang_x"]
+    completions = whole.model.generate(
+        prompt,
+        whole.pixels("gen_vision_x", "gen_lang_x"),
+        attention_mask=whole.tensors["gen_attention_mask"],
+        num_beams=beams,
+        max_new_tokens=8,
+        min_new_tokens=8,
+        suppress_tokens=[IMAGE, END],
+    )
+    assert torch.equal(completions, whole.tensors[name][:, prompt.shape[1] :])
