@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -17,13 +18,38 @@ class MediaTokens(NamedTuple):
     end_of_chunk: int
 
 
+def check_folder(name: str) -> None:
+    """Tell a local path that does not exist from a hub name, before the hub is asked.
+
+    Args:
+        name: Folder or hub name of a language model.
+
+    Raises:
+        ValueError: If ``name`` looks like a path and nothing is there.
+    """
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
+    looks_local = looks_local or ("/" in name and Path(name).parent.is_dir())
+    if looks_local and not Path(name).is_dir():
+        raise ValueError(
+            f"language={name!r} looks like a folder but nothing is there. Prepare the embedded "
+            "models with `make data`, or give the folder or hub name of a causal language model."
+        )
+
+
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Load a language model's tokenizer and add the two tokens to it if they are missing.
 
     Args:
         name: Folder or hub name, as ``AutoTokenizer.from_pretrained`` takes it.
+
+    Raises:
+        ValueError: If there is no such tokenizer.
     """
-    tokenizer = AutoTokenizer.from_pretrained(name)
+    check_folder(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except OSError as error:
+        raise ValueError(f"cannot load the tokenizer of language={name!r}: {error}") from error
     missing = [token for token in (IMAGE, END_OF_CHUNK) if token not in tokenizer.get_vocab()]
     if missing:
         tokenizer.add_special_tokens(

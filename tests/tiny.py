@@ -5,6 +5,7 @@ import json
 import tarfile
 from pathlib import Path
 
+import lightning as L
 import numpy as np
 import open_clip
 import torch
@@ -15,8 +16,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 WIDTH, LAYERS, VOCABULARY = 32, 3, 300
 
-CORPUS = [f"{n} {c} {o} on a {b} background." for n in ("a", "two", "three")
-          for c in ("red", "blue") for o in ("cat", "dog", "cup") for b in ("green", "white")]
+CORPUS = [
+    f"{n} {c} {o} on a {b} background."
+    for n in ("a", "two", "three")
+    for c in ("red", "blue")
+    for o in ("cat", "dog", "cup")
+    for b in ("green", "white")
+]
 
 CLIP_CONFIG = {
     "embed_dim": 16,
@@ -38,16 +44,28 @@ FAMILIES = {
     "cohere": LLAMA_LIKE | {"tie_word_embeddings": True},
     "gemma2": LLAMA_LIKE | {"head_dim": 8, "sliding_window": 16, "tie_word_embeddings": True},
     "gemma3_text": LLAMA_LIKE | {"head_dim": 8, "sliding_window": 16},
-    "gpt2": {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": 4, "n_positions": 128,
-             "initializer_range": 0.3},
+    "gpt2": {
+        "n_embd": WIDTH,
+        "n_layer": LAYERS,
+        "n_head": 4,
+        "n_positions": 128,
+        "initializer_range": 0.3,
+    },
     "gpt_neox": LLAMA_LIKE,
     "granite": LLAMA_LIKE | {"logits_scaling": 4.0, "residual_multiplier": 0.5},
     "llama": LLAMA_LIKE | {"tie_word_embeddings": True},
     "mistral": LLAMA_LIKE,
     "olmo2": LLAMA_LIKE,
-    "opt": {"hidden_size": WIDTH, "ffn_dim": 64, "num_hidden_layers": LAYERS,
-            "num_attention_heads": 4, "max_position_embeddings": 128, "word_embed_proj_dim": WIDTH,
-            "init_std": 0.3, "dropout": 0.5},
+    "opt": {
+        "hidden_size": WIDTH,
+        "ffn_dim": 64,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 128,
+        "word_embed_proj_dim": WIDTH,
+        "init_std": 0.3,
+        "dropout": 0.5,
+    },
     "phi": LLAMA_LIKE,
     "phi3": LLAMA_LIKE,
     "qwen2": LLAMA_LIKE,
@@ -78,7 +96,11 @@ def write_language(folder: Path, family: str = "llama", seed: int = 0) -> Path:
     """Write a random language model and its tokenizer."""
     vocabulary = write_tokenizer(folder)
     config = AutoConfig.for_model(
-        family, vocab_size=vocabulary, bos_token_id=0, eos_token_id=0, pad_token_id=0,
+        family,
+        vocab_size=vocabulary,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
         **FAMILIES[family],
     )
     with torch.random.fork_rng():
@@ -138,3 +160,14 @@ def interleaved(texts: list[str], seed: int) -> dict[str, bytes]:
     files = {f"{i}.png": encoded(picture(seed + i)) for i in range(len(texts))}
     chunks = [{"image": f"{i}.png", "text": text} for i, text in enumerate(texts)]
     return {"json": json.dumps({"chunks": chunks}).encode(), **files}
+
+
+class Killed(L.Callback):
+    """Ends the process without a word, like ``kill -9``, before a step's checkpoint is written."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.step:
+            raise SystemExit(9)

@@ -6,6 +6,7 @@ import argparse
 import json
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from miniflamingo import Chunk, Document, MiniFlamingo, MiniFlamingoProcessor
 from miniflamingo.data.images import load_image
@@ -36,6 +37,7 @@ def main(arguments: list[str]) -> None:
     args = make_parser().parse_args(arguments)
     support = [Chunk(load_image(image), text) for image, text in args.shot]
     prompts = [Document([*support, Chunk(load_image(name))], name) for name in args.images]
+    disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = MiniFlamingo.from_pretrained(args.model).to(device)
     processor = MiniFlamingoProcessor.from_pretrained(args.model)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 import transformers
 from rich.console import Console
+from transformers.utils.logging import disable_progress_bar
 
 from miniflamingo import MiniFlamingo, MiniFlamingoProcessor
 from miniflamingo.evaluation import report
@@ -58,6 +59,7 @@ def main(arguments: list[str]) -> None:
     documents = load_queries(task, args.queries)
     check_shots(documents, args.shots)
     vocabulary = load_vocabulary(task)
+    disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = MiniFlamingo.from_pretrained(args.model).to(device)
     processor = MiniFlamingoProcessor.from_pretrained(args.model)

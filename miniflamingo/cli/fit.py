@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -62,14 +64,17 @@ def main(arguments: list[str]) -> None:
     Args:
         arguments: ``fit`` or ``validate`` and its options.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("miniflamingo").setLevel(logging.INFO)
     FlamingoCLI(
         FlamingoModule,
         InterleavedData,
-        args=arguments,
+        args=None if arguments == sys.argv[1:] else arguments,
         parser_kwargs={"allow_abbrev": False},
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
-        trainer_class=L.Trainer,
+        trainer_defaults={
+            "callbacks": [TQDMProgressBar(refresh_rate=5)],
+            "enable_model_summary": False,  # our own table tells frozen from trained
+        },
     )

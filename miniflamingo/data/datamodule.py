@@ -94,14 +94,10 @@ class InterleavedData(L.LightningDataModule):
         return DataLoader(stream, batch_size=None, num_workers=self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """All validation documents once, in order, split over ranks."""
-        rank, world_size = 0, 1
-        if self.trainer is not None:
-            rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        """All validation documents once, in order; the trainer splits them over ranks."""
         documents = [
             document
-            for place, sample in enumerate(read_samples(self.validation_shards))
-            if place % world_size == rank
+            for sample in read_samples(self.validation_shards)
             if (document := usable_document(sample)) is not None
         ]
         return DataLoader(

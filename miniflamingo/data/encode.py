@@ -36,7 +36,9 @@ def encode_chunk(
     tag = [] if chunk.image is None else [tokens.image]
     text = []
     if chunk.text is not None:
-        text = tokenizer(chunk.text, add_special_tokens=False)["input_ids"]
+        # A text that spells out a tag, a web page on HTML say, must not ask for a picture.
+        text = tokenizer(chunk.text, add_special_tokens=False, split_special_tokens=True)
+        text = text["input_ids"]
         text = [*text, tokens.end_of_chunk]
     return tag + text, [IGNORE] * len(tag) + text
 

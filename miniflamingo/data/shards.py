@@ -65,9 +65,13 @@ def to_document(sample: RawSample) -> Document:
         meta = json.loads(sample["json"]) if "json" in sample else {}
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BadSample(f"sample {key!r}: its json does not parse: {error}") from error
+    if not isinstance(meta, dict):
+        raise BadSample(f"sample {key!r}: its json is a {type(meta).__name__}, not an object.")
     if "chunks" in meta:
-        chunks = [_chunk(sample, entry) for entry in meta.pop("chunks")]
-        return Document(chunks, key, meta)
+        entries = meta.pop("chunks")
+        if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
+            raise BadSample(f"sample {key!r}: its json holds 'chunks' that are no list of objects.")
+        return Document([_chunk(sample, entry) for entry in entries], key, meta)
     ending = next((each for each in IMAGE_ENDINGS if each in sample), None)
     if ending is None or "txt" not in sample:
         found = sorted(name for name in sample if not name.startswith("__"))
@@ -79,9 +83,11 @@ def to_document(sample: RawSample) -> Document:
 
 
 def _chunk(sample: RawSample, entry: dict[str, Any]) -> Chunk:
-    names = entry.get("image")
+    names, text = entry.get("image"), entry.get("text")
+    if text is not None and not isinstance(text, str):
+        raise BadSample(f"sample {sample['__key__']!r}: the text {text!r} in its json is no text.")
     if names is None:
-        return Chunk(None, entry.get("text"))
+        return Chunk(None, text)
     frames = []
     for name in [names] if isinstance(names, str) else names:
         if name not in sample:
@@ -90,4 +96,4 @@ def _chunk(sample: RawSample, entry: dict[str, Any]) -> Chunk:
                 "which is not in the shard."
             )
         frames.append(sample[name])
-    return Chunk(frames[0] if len(frames) == 1 else frames, entry.get("text"))
+    return Chunk(frames[0] if len(frames) == 1 else frames, text)

@@ -19,6 +19,9 @@ from miniflamingo.document import Document
 
 log = logging.getLogger(__name__)
 
+MOST_SKIPPED = 1000
+"""Unusable samples in a row that are taken for a broken source."""
+
 
 def usable_document(sample: RawSample) -> Document | None:
     """Make a document of a sample, or say in the log why it cannot be used.
@@ -43,7 +46,9 @@ class BatchStream(IterableDataset[Batch]):
 
     The order is a function of seed, number of readers and nothing else: a stream told to start at
     batch n yields what an undisturbed one yields from there on. A batch is made of a fixed number
-    of consecutive samples; unusable ones are left out of it and counted in ``Batch.skipped``.
+    of consecutive samples; unusable ones are left out of it and counted in ``Batch.skipped``. Where
+    not one of them is usable, the batch after them is given in their place too, so that batch n
+    is always made of the n-th samples.
     """
 
     def __init__(
@@ -82,19 +87,30 @@ class BatchStream(IterableDataset[Batch]):
         self.shuffle_buffer = shuffle_buffer
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield this worker's batches; a loader with several workers takes turns among them."""
+        """Yield this worker's batches; a loader with several workers takes turns among them.
+
+        Raises:
+            ValueError: If the source has fewer shards than readers, or nothing usable.
+        """
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        worker = (worker + self.first_batch) % workers  # the loader asks its first worker first
         passed = (self.first_batch - worker + workers - 1) // workers  # by this worker
         samples = self.samples(self.rank * workers + worker, self.world_size * workers)
         samples = islice(samples, passed * self.batch_size, None)
-        skipped = 0
+        due: list[int] = []  # skipped samples of each batch that is yet to be given
         while raw := list(islice(samples, self.batch_size)):
             documents = [doc for doc in map(usable_document, raw) if doc is not None]
-            skipped += len(raw) - len(documents)
+            due.append(len(raw) - len(documents))
             if documents:
-                yield self.processor.batch(documents, self.max_tokens, skipped)
-                skipped = 0
+                for skipped in due:
+                    yield self.processor.batch(documents, self.max_tokens, skipped)
+                due = []
+            elif sum(due) >= MOST_SKIPPED:
+                raise ValueError(
+                    f"not one of {sum(due)} samples in a row is usable, the last being "
+                    f"{raw[-1]['__key__']!r} of {raw[-1].get('__url__')}; the log says why."
+                )
 
     def samples(self, reader: int, readers: int) -> Iterator[RawSample]:
         """Read this reader's share of the shards over and over, newly ordered each time.

@@ -112,3 +112,6 @@ class MiniFlamingoConfig(PreTrainedConfig):
     end_of_chunk_token_id: int = -1
     text_config: dict[str, Any] | PreTrainedConfig | None = None
     fingerprints: dict[str, str] | None = None
+
+
+AutoConfig.register(MiniFlamingoConfig.model_type, MiniFlamingoConfig)

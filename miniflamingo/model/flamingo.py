@@ -237,7 +237,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             position_ids: (B, L); counted from the attention mask if None.
             pixels: (N, F, C, H, W), one media item for each ``<image>`` token in reading order.
             labels: (B, L). With labels the vocabulary projection runs at labelled positions only,
-                and the output holds the mean loss over them and no logits.
+                and the output holds the mean loss over them (0 if there are none) and no logits.
             keys_values: What ``project_media`` returned for the prompt; instead of ``pixels``.
             slots: (B, T), from ``media_slots`` of the prompt; with ``keys_values``.
             reads: (B, L), from ``latest_media`` of prompt and text so far; with ``keys_values``.
@@ -263,7 +263,8 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         )
         hidden = out.last_hidden_state
         if labels is not None:
-            return CausalLMOutputWithPast(loss=self.label_losses(hidden, labels).mean())
+            losses = self.label_losses(hidden, labels)
+            return CausalLMOutputWithPast(loss=losses.sum() / max(1, len(losses)))
         kept = hidden[:, -logits_to_keep:] if logits_to_keep else hidden
         return CausalLMOutputWithPast(logits=self.logits(kept), past_key_values=out.past_key_values)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from miniflamingo.model.config import XattnConfig
 from miniflamingo.model.gated_xattn import FusedDecoderLayer, GatedCrossAttention
+from miniflamingo.tokens import check_folder
 
 LAYER_PATHS = {
     "cohere": "model.layers",
@@ -46,20 +45,6 @@ def check_family(config: PreTrainedConfig) -> None:
         )
 
 
-def check_language_folder(name: str) -> None:
-    """Tell a local path that does not exist from a hub name, before transformers asks the hub.
-
-    Raises:
-        ValueError: If ``name`` looks like a path and nothing is there.
-    """
-    looks_local = name.startswith((".", "/", "data/", "runs/")) or name.count("/") > 1
-    if looks_local and not Path(name).is_dir():
-        raise ValueError(
-            f"language={name!r} looks like a folder but nothing is there. Prepare the embedded "
-            "models with `make data`, or give the folder or hub name of a causal language model."
-        )
-
-
 def load_language(name: str, dtype: str | torch.dtype) -> PreTrainedModel:
     """Load a causal language model to be frozen.
 
@@ -70,7 +55,7 @@ def load_language(name: str, dtype: str | torch.dtype) -> PreTrainedModel:
     Raises:
         ValueError: If nothing is there, or the family cannot take media.
     """
-    check_language_folder(name)
+    check_folder(name)
     check_family(AutoConfig.from_pretrained(name))
     return AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
 

@@ -52,7 +52,8 @@ class FrozenVision(nn.Module):
         """(N, F, C, H, W) -> (N, F, V, E)."""
         num_media, frames = pixels.shape[:2]
         flat = pixels.flatten(0, 1).to(getattr(torch, self.config.dtype))
-        with torch.autocast(pixels.device.type, enabled=False):
+        device = "cpu" if pixels.is_meta else pixels.device.type  # autocast knows no meta device
+        with torch.autocast(device, enabled=False):
             maps = self.tower.forward_intermediates(
                 flat,
                 indices=self.config.stages or 1,
@@ -80,10 +81,12 @@ def load_vision(config: VisionConfig) -> FrozenVision:
         config: Name and weights.
 
     Raises:
-        ValueError: If open_clip knows no such model or weights.
+        ValueError: If open_clip knows no such model, or no weights for it.
     """
     try:
-        model = open_clip.create_model(config.name, pretrained=config.pretrained)
+        model = open_clip.create_model(
+            config.name, pretrained=config.pretrained, require_pretrained=True
+        )
     except (RuntimeError, FileNotFoundError) as error:
         raise ValueError(
             f"open_clip cannot load vision.name={config.name!r} with "

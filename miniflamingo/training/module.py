@@ -31,6 +31,7 @@ class FlamingoModule(L.LightningModule):
         source_weights: dict[str, float],
         train_input_rows: bool = True,
         language_dtype: str = "auto",
+        language_attention: str = "sdpa",
     ) -> None:
         """Load the frozen parts and build the new ones.
 
@@ -43,6 +44,8 @@ class FlamingoModule(L.LightningModule):
             source_weights: Loss weight of each training source.
             train_input_rows: Whether the input embeddings of the new tokens train.
             language_dtype: Precision of the frozen language model; ``auto`` as it was saved.
+            language_attention: transformers' name of the frozen language model's attention kernel.
+                ``eager`` is the fastest on a CPU for texts of a few hundred tokens.
 
         Raises:
             ValueError: If a frozen part cannot be found or used.
@@ -54,6 +57,7 @@ class FlamingoModule(L.LightningModule):
             language, vision, resampler, xattn, media_tokens(tokenizer), train_input_rows
         )
         self.model = MiniFlamingo.build(config, language_dtype)
+        self.model.language.set_attn_implementation(language_attention)
         self.processor = MiniFlamingoProcessor(tokenizer, self.model.vision.preprocessing)
         self.optim = optim
         self.source_weights = source_weights
@@ -96,13 +100,15 @@ class FlamingoModule(L.LightningModule):
         labels = batch.labels[:, 1:]
         slot = latest_media(batch.input_ids == self.model.tokens.image)[:, 1:][labels != IGNORE]
         losses = self.token_losses(batch, batch.pixels)
-        tokens = len(losses)
+        tokens = len(losses) * self.trainer.world_size  # averaged over ranks as an integer
         self.log("val/loss", losses.mean(), prog_bar=True, batch_size=tokens, sync_dist=True)
         for place in range(int(slot.max()) + 1):
             here = losses[slot == place]
-            name = f"val/loss_by_place/{place}"
-            self.log(name, here.mean(), batch_size=len(here), sync_dist=True)
-        per_document = len(batch.pixels) // len(batch.keys)
+            if len(here):  # not synced: ranks would wait for places that only one of them has
+                self.log(f"val/loss_by_place/{place}", here.mean(), batch_size=len(here))
+        if len(batch.keys) == 1:
+            return  # a lone document has no other's pictures to read
+        per_document = max(1, len(batch.pixels) // len(batch.keys))
         swapped = self.token_losses(batch, batch.pixels.roll(per_document, 0)).mean()
         self.log("val/loss_swapped", swapped, prog_bar=True, batch_size=tokens, sync_dist=True)
 
@@ -126,7 +132,7 @@ class FlamingoModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, stepped with the optimiser."""
         steps = self.trainer.estimated_stepping_batches
-        optimizer, scheduler = make_optimizer(self.model, self.optim, int(min(steps, 2**62)))
+        optimizer, scheduler = make_optimizer(self.model, self.optim, steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},

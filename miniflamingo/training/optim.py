@@ -74,7 +74,7 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
     ]
 
 
-def rate_factor(step: int, config: OptimConfig, total_steps: int) -> float:
+def rate_factor(step: int, config: OptimConfig, total_steps: float) -> float:
     """Fraction of the peak learning rate at a step, counted from 0."""
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
@@ -86,7 +86,7 @@ def rate_factor(step: int, config: OptimConfig, total_steps: int) -> float:
 
 
 def make_optimizer(
-    model: nn.Module, config: OptimConfig, total_steps: int
+    model: nn.Module, config: OptimConfig, total_steps: float
 ) -> tuple[torch.optim.Optimizer, LambdaLR]:
     """AdamW over the trainable parameters, and its schedule by optimiser step.
 

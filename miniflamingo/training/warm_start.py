@@ -142,6 +142,12 @@ class ResamplerWarmStart(L.Callback):
         captions: list[str] = []
         with tqdm(total=self.pictures, desc="warm start: pictures", leave=False) as bar:
             for batch in data.source_loader(self.source):
+                if len(batch.pixels) != len(batch.keys):
+                    raise ValueError(
+                        f"the warm start needs pairs of one picture and its caption, but "
+                        f"{len(batch.keys)} samples of the source {self.source!r} hold "
+                        f"{len(batch.pixels)} pictures. Name a source of pairs."
+                    )
                 features = model.vision(batch.pixels.to(device)).cpu().to(torch.bfloat16)
                 for row, one in zip(batch.labels, features, strict=True):
                     patches.append(one)
@@ -163,11 +169,20 @@ class ResamplerWarmStart(L.Callback):
 
         Returns:
             Recall of telling words on the held-out tenth.
+
+        Raises:
+            ValueError: If the captions have no telling words.
         """
         device = resampler.latents.device
         generator = torch.Generator().manual_seed(self.seed)
         resampler.standardise(patches)
         words = telling_words(captions, self.most, self.least)
+        if not words:
+            raise ValueError(
+                f"the warm start finds no telling words in {len(captions)} captions: none stands "
+                f"in {self.least} of them or more and in less than a share of {self.most}. "
+                "Change its `least` and `most`, or leave the stage out."
+            )
         targets = name_targets(captions, words)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)

@@ -120,9 +120,9 @@ def test_unreadable_bytes(processor):
 
 
 def test_decoding_stops_at_the_end_of_the_chunk(processor):
-    image, end = processor.tokens
+    end = processor.tokens.end_of_chunk
     ids = processor.tokenizer(" a red cat.").input_ids
-    rows = [[*ids, end, *ids], [*ids, 0, 0] + [0] * (len(ids) - 1), [end] + ids + ids]
+    rows = [[*ids, end, *ids], [*ids, 0, 0] + [0] * (len(ids) - 1), [end, *ids, *ids]]
     length = len(rows[0])
     rows = torch.tensor([row + [0] * (length - len(row)) for row in rows])
     assert processor.batch_decode(rows) == ["a red cat.", "a red cat.", ""]

@@ -27,7 +27,9 @@ def test_a_pair(tmp_path, ending):
 
 def test_a_pair_with_facts(tmp_path):
     facts = {"objects": ["cat"], "background": "red"}
-    document = to_document(one(tmp_path, tiny.pair("a cat", 0) | {"json": json.dumps(facts).encode()}))
+    document = to_document(
+        one(tmp_path, tiny.pair("a cat", 0) | {"json": json.dumps(facts).encode()})
+    )
     assert document.meta == facts
     assert document.num_media == 1
 
@@ -63,8 +65,9 @@ PICTURE = tiny.encoded(tiny.picture(0))
         ({"json": b"\xff\xfe"}, "sample '000': its json does not parse"),
         ({"json": b'{"chunks": [{"image": "3.png", "text": "a"}]}'},
          "names the picture '3.png', which is not in the shard"),
-        ({"json": b'{"chunks": ["a", "b"]}'}, "sample '000': its json holds .chunks. that are no list"),
+        ({"json": b'{"chunks": ["a", "b"]}'}, "its json holds .chunks. that are no list"),
         ({"json": b'{"chunks": 3}'}, "sample '000': its json holds .chunks. that are no list"),
+        ({"json": b'{"chunks": [{"text": 5}]}'}, "sample '000': the text 5 in its json is no text"),
         ({"json": b'[1, 2]'}, "sample '000': its json is a list"),
         ({"png": PICTURE}, r"sample '000' holds \['png'\]; expected a picture"),
         ({"txt": b"a"}, r"holds \['txt'\]"),

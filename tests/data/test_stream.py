@@ -76,9 +76,7 @@ def test_an_epoch_holds_every_sample_once_and_the_next_another_order(stream, sha
 
 @pytest.mark.parametrize("workers", [0, 2, 3])
 @pytest.mark.parametrize("start", [1, 2, 5, 14])
-def test_a_stream_started_at_batch_n_goes_on_as_the_undisturbed_one(
-    stream, shards, start, workers
-):
+def test_a_stream_started_at_batch_n_goes_on_as_the_undisturbed_one(stream, shards, start, workers):
     undisturbed = stream(shards, workers=workers, shuffle_buffer=3)
     resumed = stream(shards, workers=workers, shuffle_buffer=3, first_batch=start)
     expected = [(b.keys, b.input_ids.tolist()) for b in islice(undisturbed, start, start + 6)]

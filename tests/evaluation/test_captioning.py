@@ -8,7 +8,7 @@ from pycocoevalcap.cider.cider import Cider
 
 from miniflamingo.evaluation.captioning import CiderD, cider_d, facts_right, mentions, words
 
-WORDS = "a cat two dogs on red blue background the of in left right big green".split()
+WORDS = ["a", "cat", "two", "dogs", "on", "red", "blue", "background", "the", "of", "in", "left", "right", "big", "green"]
 
 
 def random_captions(seed: int, sets: int) -> tuple[list[str], list[list[str]]]:

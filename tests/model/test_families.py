@@ -84,7 +84,7 @@ def test_a_folder_that_is_not_there_is_told_before_any_hub_is_asked(build, tmp_p
 
 
 def test_no_layer_left_to_gate(build):
-    with pytest.raises(ValueError, match="xattn.first=9 leaves no layer .* has 3 layers"):
+    with pytest.raises(ValueError, match=r"xattn\.first=9 leaves no layer .* has 3 layers"):
         build(first=9)
 
 

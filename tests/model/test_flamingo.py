@@ -119,6 +119,15 @@ def test_loss_is_cross_entropy_of_the_logits(model, processor):
     assert loss.item() == pytest.approx(sum(chosen) / len(chosen), rel=1e-5)
 
 
+def test_a_batch_with_nothing_to_predict_loses_nothing(model, processor):
+    batch = processor.batch([Document([Chunk(tiny.picture(0))])])
+    assert (batch.labels == IGNORE).all()
+    loss = model(batch.input_ids, pixels=batch.pixels, labels=batch.labels).loss
+    loss.backward()
+    assert loss.item() == 0
+    assert not model.resampler.latents.grad.any()
+
+
 def test_logits_to_keep_are_the_last_ones(model, processor):
     inputs = processor([document(2)])
     with torch.no_grad():
@@ -290,3 +299,12 @@ def test_modules_hold_no_media_between_calls(model, processor):
     before = state()
     model.generate(**processor(prompts()), max_new_tokens=2)
     assert state() == before
+
+
+def test_both_attention_kernels_of_the_language_model_agree(model, processor):
+    inputs = processor(prompts())
+    with torch.no_grad():
+        first = model(**inputs).logits[:, -1]
+        model.language.set_attn_implementation("eager")
+        second = model(**inputs).logits[:, -1]
+    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)

@@ -17,7 +17,7 @@ from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig
 from miniflamingo.model.export import is_own_weight
 from miniflamingo.model.flamingo import make_config
 from miniflamingo.model.gated_xattn import GatedCrossAttention
-from miniflamingo.model.media_mask import latest_media, media_slots, visible_media
+from miniflamingo.model.media_mask import latest_media, visible_media
 from miniflamingo.model.resampler import PerceiverResampler
 from miniflamingo.tokens import MediaTokens
 
@@ -110,13 +110,9 @@ def test_cross_attention(attend):
     is_media = tensors["input.is_media"].bool()
     slots, reads = flat_slots(is_media, tensors["input.media"].shape[1]), latest_media(is_media)
 
-    update = block.read(
-        tensors["input.text"], keys_values, *visible_media(slots, reads, attend)
-    )
+    update = block.read(tensors["input.text"], keys_values, *visible_media(slots, reads, attend))
     compare = tensors["output.compare"].bool()
-    torch.testing.assert_close(
-        update[compare], tensors["output.update"][compare], **TOLERANCE
-    )
+    torch.testing.assert_close(update[compare], tensors["output.update"][compare], **TOLERANCE)
     blind = reads < 0
     assert blind.any()
     assert torch.equal(update[blind], torch.zeros_like(update[blind]))

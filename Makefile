@@ -1,0 +1,67 @@
+# Every target sets up what it needs by itself; `make` alone lists them.
+PYTHON ?= python3
+CONFIG ?= configs/embedded.yaml
+ARGS ?=
+
+BIN := .venv/bin
+READY := .venv/.ready
+NAME := $(basename $(notdir $(CONFIG)))
+RUN := runs/$(NAME)
+# The recipes on the embedded world prepare their data first and are scored on it afterwards.
+EMBEDDED := $(filter embedded%,$(NAME))
+
+# Idle threads that spin steal time from those that work.
+export OMP_WAIT_POLICY = PASSIVE
+export TOKENIZERS_PARALLELISM = false
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lint format types layers test data train smoke embedded-clip clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[embedded,dev]"
+	@touch $@
+
+setup: $(READY)  ## make .venv with everything in it
+
+lint: $(READY)  ## check style and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(READY)  ## mend style and format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(READY)  ## check types
+	$(BIN)/pyright
+
+layers: $(READY)  ## check that imports point one way
+	$(BIN)/lint-imports
+
+test: lint types layers  ## lint, types, layers and the default test suite
+	$(BIN)/pytest $(ARGS)
+
+data: $(READY)  ## prepare the embedded models and data
+	$(BIN)/python -m data_prep.embedded
+
+train: $(if $(EMBEDDED),data,$(READY))  ## train CONFIG with ARGS; score the embedded recipes few-shot
+	$(BIN)/miniflamingo fit --config $(CONFIG) $(ARGS)
+ifneq ($(EMBEDDED),)
+	$(BIN)/miniflamingo fewshot --model $(RUN)/model --task embedded --shots 0,1,2,4,8 --baselines --out $(RUN)/fewshot
+endif
+
+smoke: $(READY)  ## the whole road in its short form
+	$(BIN)/python -m data_prep.smoke
+	$(BIN)/miniflamingo fit --config configs/smoke.yaml $(ARGS)
+	$(BIN)/miniflamingo fewshot --model runs/smoke/model --task smoke --shots 0,1,2 --baselines --out runs/smoke/fewshot
+	$(BIN)/miniflamingo caption --model runs/smoke/model --shot runs/smoke/fewshot/curve.png "a curve." runs/smoke/fewshot/samples.png
+
+embedded-clip: $(READY)  ## train the shipped CLIP again
+	$(BIN)/python -m data_prep.embedded_clip train
+
+clean:  ## remove caches and the smoke run; .venv, data and runs stay
+	rm -rf build dist .pytest_cache .ruff_cache .import_linter_cache data/smoke runs/smoke
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,111 @@
+"""The loss over sources, and what is counted on the way."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+import tiny
+import torch
+from conftest import RESAMPLER, XATTN, open_gates
+
+from miniflamingo import Chunk, Document
+from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig
+from miniflamingo.training.module import FlamingoModule
+from miniflamingo.training.optim import OptimConfig
+from miniflamingo.training.throughput import Throughput
+
+
+@pytest.fixture
+def module(language_folder, clip_folder, monkeypatch):
+    module = FlamingoModule(
+        str(language_folder),
+        VisionConfig(f"local-dir:{clip_folder}"),
+        ResamplerConfig(**RESAMPLER),
+        XattnConfig(**XATTN),
+        OptimConfig(),
+        {"pairs": 0.2, "documents": 3.0},
+    )
+    open_gates(module.model)
+    module.logged = {}
+
+    def log(name, value, **_):
+        module.logged[name] = float(value)
+
+    monkeypatch.setattr(module, "log", log)
+    module._trainer = SimpleNamespace(world_size=1)
+    monkeypatch.setattr(FlamingoModule, "trainer", module._trainer)
+    return module
+
+
+def batch(module, *documents, skipped=0):
+    chunks = [
+        [Chunk(tiny.picture(seed), text) for seed, text in document] for document in documents
+    ]
+    return module.processor.batch([Document(each) for each in chunks], skipped=skipped)
+
+
+def test_the_loss_is_the_sum_of_the_sources_by_weight(module):
+    batches = {
+        "pairs": batch(module, [(0, "a cat.")], [(1, "two dogs.")]),
+        "documents": batch(module, [(2, "a cup."), (3, "a red cup.")], skipped=2),
+    }
+    with torch.no_grad():
+        losses = {
+            name: module.model(
+                part.input_ids, part.attention_mask, pixels=part.pixels, labels=part.labels
+            ).loss
+            for name, part in batches.items()
+        }
+        total = module.training_step(batches, 0)
+    assert total.item() == pytest.approx(
+        0.2 * losses["pairs"].item() + 3 * losses["documents"].item()
+    )
+    assert module.logged == {
+        "train/loss/pairs": losses["pairs"].item(),
+        "train/loss/documents": losses["documents"].item(),
+        "train/skipped/documents": 2.0,
+    }
+
+
+def test_swapped_pictures_are_those_of_another_document(module):
+    mine = [(0, "a cat."), (1, "two dogs.")], [(2, "a cup."), (3, "a red cup.")]
+    theirs = [(2, "a cat."), (3, "two dogs.")], [(0, "a cup."), (1, "a red cup.")]
+    module.validation_step(batch(module, *mine), 0)
+    real = dict(module.logged)
+    module.validation_step(batch(module, *theirs), 0)
+    assert real["val/loss_swapped"] == pytest.approx(module.logged["val/loss"])
+    assert real["val/loss"] == pytest.approx(module.logged["val/loss_swapped"])
+    assert real["val/loss"] != pytest.approx(real["val/loss_swapped"], rel=1e-3)
+
+
+def test_a_lone_document_has_no_pictures_to_swap(module):
+    module.validation_step(batch(module, [(0, "a cat."), (1, "two dogs.")]), 0)
+    assert "val/loss" in module.logged
+    assert "val/loss_swapped" not in module.logged
+
+
+def test_fewer_pictures_than_documents_are_swapped_too(module):
+    documents = [
+        Document([Chunk(tiny.picture(0), "a cat.")]),
+        Document([Chunk(None, "and")]),
+        Document([Chunk(tiny.picture(1), "two dogs.")]),
+    ]
+    module.validation_step(module.processor.batch(documents), 0)
+    assert module.logged["val/loss"] != pytest.approx(module.logged["val/loss_swapped"], rel=1e-3)
+
+
+def test_tokens_per_second_without_padding_and_validation(module, monkeypatch):
+    now = iter([0.0, 4.0, 10.0, 12.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(now))
+    throughput = Throughput()  # at 0
+    parts = {"pairs": batch(module, [(0, "a cat.")], [(1, "two dogs and three cups.")])}
+    tokens = int(parts["pairs"].attention_mask.sum())
+    assert tokens < parts["pairs"].attention_mask.numel()
+    trainer = SimpleNamespace(log_every_n_steps=2)
+    for step in (0, 1):
+        throughput.on_train_batch_end(trainer, module, None, parts, step)
+    assert module.logged["train/tokens_per_s"] == pytest.approx(2 * tokens / 4)
+    throughput.on_train_batch_end(trainer, module, None, parts, 2)
+    throughput.on_validation_end(trainer, module)  # at 10: begins anew
+    throughput.on_train_batch_end(trainer, module, None, parts, 3)
+    assert module.logged["train/tokens_per_s"] == pytest.approx(tokens / 2)
