@@ -10,8 +10,8 @@ RUN := runs/$(NAME)
 # The recipes on the embedded world prepare their data first and are scored on it afterwards.
 EMBEDDED := $(filter embedded%,$(NAME))
 
-# Idle threads that spin steal time from those that work.
-export OMP_WAIT_POLICY = PASSIVE
+# Threads that spin for long stall when another job is on the cores, those that never spin are slow.
+export GOMP_SPINCOUNT = 3000
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
@@ -22,7 +22,7 @@ help:  ## list the targets
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[embedded,dev]"
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[embedded,dev]"
 	@touch $@
 
 setup: $(READY)  ## make .venv with everything in it

@@ -100,7 +100,7 @@ def write_language(folder: Path, family: str = "llama", seed: int = 0) -> Path:
         vocab_size=vocabulary,
         bos_token_id=0,
         eos_token_id=0,
-        pad_token_id=0,
+        pad_token_id=None,
         **FAMILIES[family],
     )
     with torch.random.fork_rng():

@@ -19,12 +19,14 @@ class VisionConfig:
         pretrained: Weight tag or file for a built-in name.
         stages: Which intermediate feature maps to read, as the tower counts them, concatenated on
             the finest grid. None reads the last, after the tower's final norm.
+        image_size: Pixels of a side, where it should not be the encoder's own.
         dtype: Precision of the encoder's weights and arithmetic.
     """
 
     name: str
     pretrained: str | None = None
     stages: list[int] | None = None
+    image_size: int | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
 

@@ -101,6 +101,10 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             table_of(language.get_output_embeddings()),
             end_token[0] if isinstance(end_token, list) else end_token,
         )
+        # gemma3's table scales what is looked up in it; rows are used as they are.
+        scale = getattr(language.get_input_embeddings(), "embed_scale", 1.0)
+        with torch.no_grad():
+            model.token_rows.input_rows.mul_(scale)
         return model
 
     @classmethod

@@ -36,7 +36,9 @@ class FrozenVision(nn.Module):
         """
         super().__init__()
         self.config = config
-        self.tower = tower.to(getattr(torch, config.dtype)).requires_grad_(False).eval()
+        # Channels last: convolutions run several times faster in it, on CPU and GPU.
+        self.tower = tower.to(getattr(torch, config.dtype)).to(memory_format=torch.channels_last)
+        self.tower.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> FrozenVision:
         """Stay in eval mode: a frozen encoder's statistics must not move."""
@@ -51,7 +53,9 @@ class FrozenVision(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, F, C, H, W) -> (N, F, V, E)."""
         num_media, frames = pixels.shape[:2]
-        flat = pixels.flatten(0, 1).to(getattr(torch, self.config.dtype))
+        flat = pixels.flatten(0, 1).to(
+            getattr(torch, self.config.dtype), memory_format=torch.channels_last
+        )
         device = "cpu" if pixels.is_meta else pixels.device.type  # autocast knows no meta device
         with torch.autocast(device, enabled=False):
             maps = self.tower.forward_intermediates(
@@ -85,7 +89,10 @@ def load_vision(config: VisionConfig) -> FrozenVision:
     """
     try:
         model = open_clip.create_model(
-            config.name, pretrained=config.pretrained, require_pretrained=True
+            config.name,
+            pretrained=config.pretrained,
+            force_image_size=config.image_size,
+            require_pretrained=True,
         )
     except (RuntimeError, FileNotFoundError) as error:
         raise ValueError(

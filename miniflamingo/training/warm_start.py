@@ -140,7 +140,7 @@ class ResamplerWarmStart(L.Callback):
         """
         patches: list[Tensor] = []
         captions: list[str] = []
-        with tqdm(total=self.pictures, desc="warm start: pictures", leave=False) as bar:
+        with tqdm(total=self.pictures, desc="warm start: pictures", leave=False, mininterval=1) as bar:
             for batch in data.source_loader(self.source):
                 if len(batch.pixels) != len(batch.keys):
                     raise ValueError(
@@ -194,7 +194,7 @@ class ResamplerWarmStart(L.Callback):
             optimizer, self.lr, self.steps, pct_start=min(0.3, 50 / self.steps)
         )
         num_train = len(patches) - len(patches) // 10
-        bar = tqdm(range(self.steps), desc="warm start: naming", leave=False)
+        bar = tqdm(range(self.steps), desc="warm start: naming", leave=False, mininterval=1)
         for _ in bar:
             rows = torch.randint(num_train, (self.batch_size,), generator=generator)
             with torch.autocast(device.type, torch.bfloat16):
@@ -205,7 +205,7 @@ class ResamplerWarmStart(L.Callback):
             nn.utils.clip_grad_norm_(resampler.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-            bar.set_postfix(loss=f"{loss.item():.2f}")
+            bar.set_postfix(loss=f"{loss.item():.2f}", refresh=False)
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
             held_out = patches[num_train:].split(256)
             logits = torch.cat([word_logits(resampler, head, x.to(device)) for x in held_out])

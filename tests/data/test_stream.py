@@ -74,6 +74,13 @@ def test_an_epoch_holds_every_sample_once_and_the_next_another_order(stream, sha
     assert epochs[0] != everything
 
 
+def test_even_one_shard_is_read_in_another_order_each_time(stream, shards):
+    flat = [key for batch in keys(stream(shards[:1], 1), 4 * PER_SHARD) for key in batch]
+    epochs = [tuple(flat[i : i + PER_SHARD]) for i in range(0, len(flat), PER_SHARD)]
+    assert len(set(epochs)) > 1
+    assert {frozenset(epoch) for epoch in epochs} == {frozenset(epochs[0])}
+
+
 @pytest.mark.parametrize("workers", [0, 2, 3])
 @pytest.mark.parametrize("start", [1, 2, 5, 14])
 def test_a_stream_started_at_batch_n_goes_on_as_the_undisturbed_one(stream, shards, start, workers):

@@ -40,6 +40,11 @@ def test_family(family, build, tmp_path):
         expected = plain(ids).logits
     torch.testing.assert_close(logits[..., : expected.shape[-1]], expected, rtol=0, atol=0)
 
+    # Its end of chunk starts as the end of text that the model knows, as the layers see it.
+    with torch.no_grad():
+        end = model.get_input_embeddings()(torch.tensor(0))
+    torch.testing.assert_close(model.token_rows.input_rows[1], end)
+
     # It learns.
     model = build(language=folder, opened=True)
     batch = processor.batch(documents)

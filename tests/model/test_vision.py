@@ -60,6 +60,12 @@ def test_a_convolutional_tower_on_its_finest_grid(tmp_path):
     assert torch.equal(joined[0, 0, :, width:], repeated.flatten(0, 1))
 
 
+def test_another_picture_size(clip_folder):
+    vision = load_vision(VisionConfig(f"local-dir:{clip_folder}", image_size=32))
+    assert vision.preprocessing["size"] in (32, (32, 32), [32, 32])
+    assert vision(torch.randn(1, 1, 3, 32, 32)).shape == (1, 1, 16, 24)  # 4 x 4 patches of 8 x 8
+
+
 def test_frozen_and_in_eval_mode(vision):
     vision.train()
     assert not any(module.training for module in vision.modules())
