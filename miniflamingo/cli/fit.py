@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -46,6 +46,10 @@ class FlamingoCLI(LightningCLI):
                 TensorBoardLogger(run, name="", version=""),
                 CSVLogger(run, name="csv"),
             ]
+        callbacks = settings.get("callbacks") or []
+        has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        if settings.get("enable_progress_bar") is not False and not has_bar:
+            kwargs["callbacks"] = [*callbacks, TQDMProgressBar(refresh_rate=5)]
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
@@ -73,8 +77,5 @@ def main(arguments: list[str]) -> None:
         parser_kwargs={"allow_abbrev": False},
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
-        trainer_defaults={
-            "callbacks": [TQDMProgressBar(refresh_rate=5)],
-            "enable_model_summary": False,  # our own table tells frozen from trained
-        },
+        trainer_defaults={"enable_model_summary": False},  # our own table says more
     )

@@ -33,6 +33,8 @@ def text_only_completions(
         batch = prompts[start : start + batch_size]
         lines = ["".join(f"{c.text}\n" for c in p.chunks if c.text is not None) for p in batch]
         inputs = tokenizer(lines, return_tensors="pt", padding=True)
-        out = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+        out = model.generate(  # type: ignore[misc]  # a protocol that no type fulfils
+            **inputs, max_new_tokens=max_new_tokens, do_sample=False
+        )
         for ids in out[:, inputs["input_ids"].shape[1] :]:
             yield tokenizer.decode(ids, skip_special_tokens=True).split("\n")[0].strip()

@@ -17,8 +17,8 @@ from miniflamingo.evaluation.runner import Prediction
 from miniflamingo.evaluation.tasks import prompt
 
 matplotlib.use("agg")
-from matplotlib import pyplot as plt  # noqa: E402  # the backend comes first
-from matplotlib.axes import Axes  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 Results = Mapping[str, Any]
 

@@ -140,7 +140,8 @@ class ResamplerWarmStart(L.Callback):
         """
         patches: list[Tensor] = []
         captions: list[str] = []
-        with tqdm(total=self.pictures, desc="warm start: pictures", leave=False, mininterval=1) as bar:
+        title = "warm start: pictures"
+        with tqdm(total=self.pictures, desc=title, leave=False, mininterval=1) as bar:
             for batch in data.source_loader(self.source):
                 if len(batch.pixels) != len(batch.keys):
                     raise ValueError(

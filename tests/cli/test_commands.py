@@ -41,9 +41,7 @@ def task(tmp_path: Path) -> str:
     words.write_text(json.dumps(VOCABULARY))
     file = tmp_path / "task.yaml"
     decoding = "{max_new_tokens: 4, beams: 2}"
-    file.write_text(
-        f"name: tiny\nshards: {shard}\nvocabulary: {words}\ndecoding: {decoding}\n"
-    )
+    file.write_text(f"name: tiny\nshards: {shard}\nvocabulary: {words}\ndecoding: {decoding}\n")
     return str(file)
 
 
@@ -109,9 +107,7 @@ def test_too_many_shots_are_told_before_the_model_loads(task, tmp_path):
 @pytest.mark.parametrize("shots", ["a,b", "-1", ""])
 def test_shots_that_are_no_numbers_are_refused(shots, task, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        fewshot.main(
-            ["--model", "m", "--task", task, "--out", str(tmp_path), f"--shots={shots}"]
-        )
+        fewshot.main(["--model", "m", "--task", task, "--out", str(tmp_path), f"--shots={shots}"])
     assert "--shots" in capsys.readouterr().err
 
 

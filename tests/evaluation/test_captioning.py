@@ -8,7 +8,23 @@ from pycocoevalcap.cider.cider import Cider
 
 from miniflamingo.evaluation.captioning import CiderD, cider_d, facts_right, mentions, words
 
-WORDS = ["a", "cat", "two", "dogs", "on", "red", "blue", "background", "the", "of", "in", "left", "right", "big", "green"]
+WORDS = [
+    "a",
+    "cat",
+    "two",
+    "dogs",
+    "on",
+    "red",
+    "blue",
+    "background",
+    "the",
+    "of",
+    "in",
+    "left",
+    "right",
+    "big",
+    "green",
+]
 
 
 def random_captions(seed: int, sets: int) -> tuple[list[str], list[list[str]]]:
@@ -18,9 +34,7 @@ def random_captions(seed: int, sets: int) -> tuple[list[str], list[list[str]]]:
         return " ".join(rng.choices(WORDS, k=rng.randint(1, 14)))
 
     references = [[caption() for _ in range(rng.randint(1, 5))] for _ in range(sets)]
-    candidates = [
-        rng.choice(refs) if rng.random() < 0.3 else caption() for refs in references
-    ]
+    candidates = [rng.choice(refs) if rng.random() < 0.3 else caption() for refs in references]
     return candidates, references
 
 
