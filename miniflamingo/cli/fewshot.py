@@ -43,7 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--queries", type=int, help="only the first so many queries")
     parser.add_argument("--seed", type=int, default=0, help="of the drawing of shots")
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument(
         "--baselines",
         action="store_true",
