@@ -6,16 +6,24 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
-from miniflamingo import MiniFlamingo, MiniFlamingoProcessor
+from miniflamingo import Document, MiniFlamingo, MiniFlamingoProcessor, __version__
 from miniflamingo.evaluation import report
-from miniflamingo.evaluation.runner import evaluate, evaluate_baselines, score, summarise
+from miniflamingo.evaluation.runner import (
+    Prediction,
+    evaluate,
+    evaluate_baselines,
+    score,
+    summarise,
+)
 from miniflamingo.evaluation.tasks import (
+    Task,
     check_shots,
     load_queries,
     load_task,
@@ -52,6 +60,47 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def protocol(task: Task, seed: int) -> dict[str, Any]:
+    """Everything that a score depends on beside model and queries."""
+    return {
+        "support": "examples of the query's own document, drawn by seed",
+        "0 shots": "the query picture alone, no text-only examples",
+        "swapped": "the next query's picture in the query's place",
+        "seed": seed,
+        "decoding": vars(task.decoding),
+        "versions": {
+            "miniflamingo": __version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+    }
+
+
+def baseline_shots(shots: list[int]) -> int:
+    """The number of shots to score baselines at: 4 if asked for, else the most; 1 at least."""
+    return 4 if 4 in shots else max(*shots, 1)
+
+
+def write(
+    results: dict[str, Any], documents: list[Document], predictions: list[Prediction], out: Path
+) -> None:
+    """Write all files of the report and say where they are."""
+    shots = max(int(k) for k in results["metrics"])
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    report.write_predictions(predictions, out / "predictions.jsonl")
+    (out / "report.md").write_text(report.markdown(results))
+    report.draw_curve(results, out / "curve.png")
+    report.draw_samples(
+        documents, predictions, shots, results["protocol"]["seed"], out / "samples.png"
+    )
+    console = Console()
+    for table in report.terminal_tables(results):
+        console.print(table)
+    for name in ("report.md", "curve.png", "samples.png", "predictions.jsonl", "results.json"):
+        console.print(f"  {out / name}")
+
+
 def main(arguments: list[str]) -> None:
     """Check everything, then evaluate, then write and print."""
     args = make_parser().parse_args(arguments)
@@ -75,27 +124,12 @@ def main(arguments: list[str]) -> None:
         "model": args.model,
         "queries": len(documents),
         "metrics": summarise(predictions, args.shots),
-        "protocol": {
-            "support": "examples of the query's own document, drawn by seed",
-            "0 shots": "the query picture alone, no text-only examples",
-            "swapped": "the next query's picture in the query's place",
-            "seed": args.seed,
-            "decoding": vars(task.decoding),
-            "miniflamingo, torch, transformers": "0.1.0, "
-            f"{torch.__version__}, {transformers.__version__}",
-        },
+        "protocol": protocol(task, args.seed),
     }
     if args.baselines:
-        shots = next((k for k in (4, *reversed(args.shots)) if k in args.shots and k > 0), 1)
+        shots = baseline_shots(args.shots)
         baseline = evaluate_baselines(
-            model,
-            processor,
-            documents,
-            vocabulary,
-            task.decoding,
-            shots,
-            args.seed,
-            args.batch_size,
+            model, processor, task, documents, vocabulary, shots, args.seed, args.batch_size
         )
         names = dict.fromkeys(each.condition for each in baseline)
         results["baselines"] = {
@@ -104,15 +138,4 @@ def main(arguments: list[str]) -> None:
         }
         predictions += baseline
     results["seconds"] = round(time.time() - started, 1)
-
-    out: Path = args.out
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    report.write_predictions(predictions, out / "predictions.jsonl")
-    (out / "report.md").write_text(report.markdown(results))
-    report.draw_curve(results, out / "curve.png")
-    report.draw_samples(documents, predictions, max(args.shots), args.seed, out / "samples.png")
-    console = Console()
-    console.print(report.terminal_table(results))
-    for name in ("report.md", "curve.png", "samples.png", "predictions.jsonl", "results.json"):
-        console.print(f"  {out / name}")
+    write(results, documents, predictions, args.out)

@@ -39,18 +39,41 @@ def table_rows(results: Results) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def terminal_table(results: Results) -> Table:
-    """The metrics as a table for the terminal."""
+def terminal_tables(results: Results) -> list[Table]:
+    """The metrics, and the baselines if there are any, as tables for the terminal."""
     header, rows = table_rows(results)
     table = Table(*header, title=f"few-shot {results['task']}, {results['queries']} queries")
     for row in rows:
-        table.add_row(*row)
-    return table
+        if not row[0].startswith("swapped_") or row[0] == "swapped_cider":
+            table.add_row(*row)
+    if not results.get("baselines"):
+        return [table]
+    header, rows = baseline_rows(results)
+    baselines = Table(*header)
+    for row in rows:
+        baselines.add_row(*row)
+    return [table, baselines]
+
+
+def baseline_rows(results: Results) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: one row a baseline, one column a metric."""
+    baselines = results["baselines"]
+    names = list(next(iter(baselines.values())))
+    rows = [
+        [label, *(percent_or_score(name, scores[name]) for name in names)]
+        for label, scores in baselines.items()
+    ]
+    return ["baseline", *names], rows
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return ["| " + " | ".join(cells) + " |" for cells in lines]
 
 
 def markdown(results: Results) -> str:
     """The whole report in Markdown."""
-    header, rows = table_rows(results)
     lines = [
         f"# Few-shot {results['task']}",
         "",
@@ -58,17 +81,10 @@ def markdown(results: Results) -> str:
         "0 to 10 scale. *Swapped* shows another query's picture and keeps the rest of the prompt: "
         "what is left of the score then is not due to the picture.",
         "",
-        "| " + " | ".join(header) + " |",
-        "|" + "---|" * len(header),
-        *("| " + " | ".join(row) + " |" for row in rows),
+        *markdown_table(*table_rows(results)),
     ]
-    baselines = results.get("baselines") or {}
-    if baselines:
-        names = list(next(iter(baselines.values())))
-        lines += ["", "| baseline | " + " | ".join(names) + " |", "|" + "---|" * (len(names) + 1)]
-        for name, column in baselines.items():
-            values = " | ".join(percent_or_score(n, column[n]) for n in names)
-            lines.append(f"| {name} | {values} |")
+    if results.get("baselines"):
+        lines += ["", *markdown_table(*baseline_rows(results))]
     lines += ["", "![curve](curve.png)", "", "![samples](samples.png)", "", "## Protocol", ""]
     lines += [f"- {name}: {value}" for name, value in results["protocol"].items()]
     return "\n".join(lines) + "\n"
@@ -111,7 +127,7 @@ def draw_samples(
     shots: int,
     seed: int,
     file: Path,
-    rows: int = 8,
+    rows: int = 6,
 ) -> None:
     """A sheet: support pictures with captions, the query, its prediction and truth."""
     texts = {
@@ -120,7 +136,7 @@ def draw_samples(
     shown = documents[:rows]
     columns = min(shots, 4)
     fig, grid = plt.subplots(
-        len(shown), columns + 2, figsize=(2.1 * (columns + 2), 2.5 * len(shown)), squeeze=False
+        len(shown), columns + 2, figsize=(2.1 * (columns + 2), 2.7 * len(shown)), squeeze=False
     )
     for row, document in zip(grid, shown, strict=True):
         asked = prompt(document, shots, seed)

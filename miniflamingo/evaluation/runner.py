@@ -13,7 +13,7 @@ from miniflamingo.document import Document
 from miniflamingo.evaluation.baselines import text_only_completions
 from miniflamingo.evaluation.captioning import CiderD, facts_right, words
 from miniflamingo.evaluation.tasks import Task, prompt
-from miniflamingo.generation.complete import Decoding, complete
+from miniflamingo.generation.complete import complete
 from miniflamingo.model.flamingo import MiniFlamingo
 
 Vocabulary = dict[str, dict[str, list[str]]]
@@ -114,20 +114,20 @@ def evaluate(
 def evaluate_baselines(
     model: MiniFlamingo,
     processor: MiniFlamingoProcessor,
+    task: Task,
     documents: Sequence[Document],
     vocabulary: Vocabulary,
-    decoding: Decoding,
     shots: int,
     seed: int,
     batch_size: int,
 ) -> list[Prediction]:
     """Predict with the plain language model on text alone, and with the model before training."""
     prompts = prompts_for(documents, shots, seed, swapped=False)
-    language = model.config.language
-    lines = text_only_completions(language, prompts, decoding.max_new_tokens, batch_size)
+    length = task.decoding.max_new_tokens
+    lines = text_only_completions(model.config.language, prompts, length, batch_size)
     predictions = judge(documents, lines, "text-only language model", shots, vocabulary)
     untrained = MiniFlamingo.build(model.config).eval().to(model.device)
-    completions = complete(untrained, processor, prompts, decoding, batch_size)
+    completions = complete(untrained, processor, prompts, task.decoding, batch_size)
     return predictions + judge(documents, completions, "untrained model", shots, vocabulary)
 
 
