@@ -24,6 +24,7 @@ from miniflamingo.evaluation.runner import (
 )
 from miniflamingo.evaluation.tasks import (
     Task,
+    check_facts,
     check_shots,
     load_queries,
     load_task,
@@ -108,6 +109,7 @@ def main(arguments: list[str]) -> None:
     documents = load_queries(task, args.queries)
     check_shots(documents, args.shots)
     vocabulary = load_vocabulary(task)
+    check_facts(documents, vocabulary)
     disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = MiniFlamingo.from_pretrained(args.model).to(device)

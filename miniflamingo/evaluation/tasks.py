@@ -83,8 +83,35 @@ def load_queries(task: Task, limit: int | None = None) -> list[Document]:
 
 
 def load_vocabulary(task: Task) -> dict[str, dict[str, list[str]]]:
-    """Read the words that mention facts; empty if the task scores none."""
-    return json.loads(Path(task.vocabulary).read_text()) if task.vocabulary else {}
+    """Read the words that mention facts; empty if the task scores none.
+
+    Raises:
+        ValueError: If the task names a file that is not there.
+    """
+    if task.vocabulary is None:
+        return {}
+    path = Path(task.vocabulary)
+    if not path.is_file():
+        raise ValueError(
+            f"task {task.name!r}: there is no vocabulary file {path}. Correct the task's field "
+            "'vocabulary', or leave it out to score captions alone."
+        )
+    return json.loads(path.read_text())
+
+
+def check_facts(documents: list[Document], vocabulary: dict[str, dict[str, list[str]]]) -> None:
+    """Every query needs the facts that the vocabulary can find.
+
+    Raises:
+        ValueError: Naming the first query without one, and the fact.
+    """
+    for document in documents:
+        missing = vocabulary.keys() - document.meta.get("facts", {}).keys()
+        if missing:
+            raise ValueError(
+                f"the json of {document.key!r} lacks the facts {sorted(missing)} that the task's "
+                "vocabulary scores; add them under 'facts' or take them out of the vocabulary."
+            )
 
 
 def check_shots(documents: list[Document], shots: list[int]) -> None:

@@ -7,7 +7,15 @@ import tiny
 
 from miniflamingo import Chunk, Document
 from miniflamingo.evaluation.runner import prompts_for
-from miniflamingo.evaluation.tasks import Task, check_shots, load_queries, load_task, prompt
+from miniflamingo.evaluation.tasks import (
+    Task,
+    check_facts,
+    check_shots,
+    load_queries,
+    load_task,
+    load_vocabulary,
+    prompt,
+)
 
 
 def document(key: str, examples: int = 4) -> Document:
@@ -74,6 +82,17 @@ def test_a_wrong_task_file_is_told(tmp_path: Path, text, message):
     file.write_text(text)
     with pytest.raises(ValueError, match=message):
         load_task(str(file))
+
+
+def test_a_query_without_its_facts_is_told():
+    vocabulary = {"objects": {"cat": ["cat"]}}
+    with pytest.raises(ValueError, match=r"'a' lacks the facts \['objects'\]"):
+        check_facts([document("a")], vocabulary)
+
+
+def test_a_missing_vocabulary_is_told(tmp_path: Path):
+    with pytest.raises(ValueError, match="no vocabulary file .*nope.json"):
+        load_vocabulary(Task("t", "x", str(tmp_path / "nope.json")))
 
 
 def test_an_unknown_task_names_the_known_ones():
