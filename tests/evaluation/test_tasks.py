@@ -91,7 +91,7 @@ def test_a_query_without_its_facts_is_told():
 
 
 def test_a_missing_vocabulary_is_told(tmp_path: Path):
-    with pytest.raises(ValueError, match="no vocabulary file .*nope.json"):
+    with pytest.raises(ValueError, match=r"no vocabulary file .*nope\.json"):
         load_vocabulary(Task("t", "x", str(tmp_path / "nope.json")))
 
 
