@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.data_only:
         return
     # Imported here: the models need torch, which the shards do not.
-    from data_prep.embedded_clip import prepare_clip
+    from data_prep.embedded_clip_model import prepare_clip
     from data_prep.embedded_language import prepare_language_model
 
     print(f"language model  {prepare_language_model()}")

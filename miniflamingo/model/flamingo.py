@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, GenerationConfig, GenerationMixin, PreTrainedModel
+from transformers import GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from miniflamingo.batch import IGNORE
@@ -25,6 +25,7 @@ from miniflamingo.model.config import (
     VisionConfig,
     XattnConfig,
 )
+from miniflamingo.model.decoding import generation_defaults
 from miniflamingo.model.embeddings import TokenRows, table_of
 from miniflamingo.model.gated_xattn import GatedCrossAttention, Media, MediaProjection
 from miniflamingo.model.language import insert_gated_layers, load_language, scale_logits
@@ -338,42 +339,3 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         )
         reads = latest_media(input_ids == self.tokens.image)
         return {**inputs, "reads": reads[:, -inputs["input_ids"].shape[1] :]}
-
-
-def generation_defaults(base: GenerationConfig | None, tokens: MediaTokens) -> GenerationConfig:
-    """Stop at the end of a chunk and never write ``<image>``, which would need a picture.
-
-    Args:
-        base: The language model's own defaults, for its end-of-text and padding tokens.
-        tokens: The new tokens.
-    """
-    ends = base.eos_token_id if base is not None else None
-    ends = ends if isinstance(ends, list) else [ends] if ends is not None else []
-    padding = base.pad_token_id if base is not None else None
-    return GenerationConfig(
-        eos_token_id=[tokens.end_of_chunk, *ends],
-        pad_token_id=tokens.end_of_chunk if padding is None else padding,
-        bos_token_id=base.bos_token_id if base is not None else None,
-        suppress_tokens=[tokens.image],
-    )
-
-
-def make_config(
-    language: str,
-    vision: VisionConfig,
-    resampler: ResamplerConfig,
-    xattn: XattnConfig,
-    tokens: MediaTokens,
-    train_input_rows: bool,
-) -> MiniFlamingoConfig:
-    """Join typed settings to the configuration that is saved with the model."""
-    return MiniFlamingoConfig(
-        language=language,
-        vision=vars(vision),
-        resampler=vars(resampler),
-        xattn=vars(xattn),
-        image_token_id=tokens.image,
-        end_of_chunk_token_id=tokens.end_of_chunk,
-        train_input_rows=train_input_rows,
-        text_config=AutoConfig.from_pretrained(language),
-    )

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from miniflamingo.batch import IGNORE, Batch
 from miniflamingo.data.processor import MiniFlamingoProcessor
-from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig
+from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig, make_config
 from miniflamingo.model.export import is_own_weight, own_state_dict
-from miniflamingo.model.flamingo import MiniFlamingo, make_config
+from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.media_mask import latest_media
 from miniflamingo.tokens import load_tokenizer, media_tokens
 from miniflamingo.training.optim import OptimConfig, make_optimizer

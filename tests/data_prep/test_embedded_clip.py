@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 from data_prep import embedded_clip_training
 from data_prep.captions import caption, sample_style
-from data_prep.embedded_clip import (
+from data_prep.embedded_clip_features import to_pixels, tokenize
+from data_prep.embedded_clip_measures import _retrieval
+from data_prep.embedded_clip_model import (
     CONFIG_FILE,
     SHIPPED,
     TRUNK,
@@ -27,8 +29,6 @@ from data_prep.embedded_clip import (
     ship,
     to_timm,
 )
-from data_prep.embedded_clip_features import to_pixels, tokenize
-from data_prep.embedded_clip_measures import _retrieval
 from data_prep.embedded_clip_training import contrastive_loss
 from data_prep.scenes import PICTURE, sample_scene
 from data_prep.wheels import EFFICIENTNET_LITE0

@@ -3,7 +3,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from data_prep import embedded_language
-from data_prep.embedded_clip import build_tokenizer
+from data_prep.embedded_clip_model import build_tokenizer
 from data_prep.embedded_language import check_completion, prepare_language_model
 
 

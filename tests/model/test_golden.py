@@ -13,9 +13,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from miniflamingo import MiniFlamingo
-from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig
+from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig, make_config
 from miniflamingo.model.export import is_own_weight
-from miniflamingo.model.flamingo import make_config
 from miniflamingo.model.gated_xattn import GatedCrossAttention
 from miniflamingo.model.media_mask import latest_media, visible_media
 from miniflamingo.model.resampler import PerceiverResampler
