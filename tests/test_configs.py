@@ -74,9 +74,7 @@ def on_meta(monkeypatch, processor):
     monkeypatch.setattr(flamingo, "load_language", load_language)
     monkeypatch.setattr(flamingo, "load_vision", load_vision)
     from_pretrained = AutoConfig.from_pretrained
-    monkeypatch.setattr(
-        AutoConfig, "from_pretrained", lambda name: from_pretrained(HUB / name)
-    )
+    monkeypatch.setattr(AutoConfig, "from_pretrained", lambda name: from_pretrained(HUB / name))
     monkeypatch.setattr(training, "load_tokenizer", lambda name: processor.tokenizer)
 
 
