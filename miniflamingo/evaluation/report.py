@@ -102,9 +102,8 @@ def draw_curve(results: Results, file: Path) -> None:
     ):
         values = [metrics[str(k)][name] for k in shots]
         left.plot(places, values, "o-", color=colour, label=label)
-    for name, column in (results.get("baselines") or {}).items():
-        left.axhline(column["cider"], color=GREY, ls=":", lw=1)
-        left.text(0, column["cider"], f" {name}", color=GREY, fontsize=8, va="bottom")
+    for place, (name, scores) in enumerate((results.get("baselines") or {}).items()):
+        left.axhline(scores["cider"], color=GREY, ls=("--", ":")[place % 2], lw=1, label=name)
     left.set(title="captions", ylabel="CIDEr-D (0 to 10)", xlabel="shots", ylim=(0, None))
     left.legend(frameon=False)
     scores = next(iter(metrics.values()))
