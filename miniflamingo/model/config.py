@@ -44,9 +44,6 @@ class ResamplerConfig:
         ffw_mult: Hidden width of the feed-forward as a multiple of the resampler's.
         width: Width of the latents. None takes the vision encoder's and adds no projection.
         max_frames: Most frames of one media item.
-        grid: Side of a square frame in patches, if every patch gets a learned position. None gives
-            none, as in the paper: without it attention cannot tell left from right unless the
-            patches themselves say where they are, as a ViT's do.
         activation: Of the feed-forward; the paper's is ``squared_relu``.
     """
 
@@ -57,7 +54,6 @@ class ResamplerConfig:
     ffw_mult: int = 4
     width: int | None = None
     max_frames: int = 1
-    grid: int | None = None
     activation: Literal["gelu", "squared_relu"] = "squared_relu"
 
 

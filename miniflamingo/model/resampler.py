@@ -12,23 +12,6 @@ from miniflamingo.model.attention import attend, feed_forward, split_heads
 from miniflamingo.model.config import ResamplerConfig
 
 
-def grid_positions(side: int, width: int) -> Tensor:
-    """Where learned positions of a square grid start: sines and cosines of row and column.
-
-    Args:
-        side: Patches in a row and in a column.
-        width: W, a multiple of 4.
-
-    Returns:
-        (side * side, W), row after row, about half as large as projected patches.
-    """
-    rates = 30.0 ** -torch.linspace(0, 1, width // 4)
-    angles = torch.arange(side)[:, None] * rates  # (side, W/4)
-    waves = torch.cat([angles.sin(), angles.cos()], dim=-1)  # (side, W/2)
-    rows = waves[:, None].expand(side, side, -1)
-    return 0.5 * torch.cat([rows, rows.transpose(0, 1)], dim=-1).flatten(0, 1)
-
-
 class ResamplerAttention(nn.Module):
     """Latents read the patches and themselves."""
 
@@ -73,8 +56,7 @@ class PerceiverResampler(nn.Module):
     on the picture.
 
     Source: Flamingo, section 2.1 and appendix A.1.1. Departures: the patches may be standardised
-    by fixed statistics and projected to another width before the first layer, and may get learned
-    positions.
+    by fixed statistics and projected to another width before the first layer.
     """
 
     patch_mean: Tensor
@@ -86,9 +68,6 @@ class PerceiverResampler(nn.Module):
         self.width = width
         self.latents = nn.Parameter(torch.randn(config.latents, width))
         self.frame_positions = nn.Parameter(torch.randn(config.max_frames, width) * 0.02)
-        self.patch_positions = (
-            None if config.grid is None else nn.Parameter(grid_positions(config.grid, width))
-        )
         self.project = (
             nn.Identity() if width == vision_width else nn.Linear(vision_width, width, bias=False)
         )
@@ -118,8 +97,7 @@ class PerceiverResampler(nn.Module):
             (N, Q, W).
 
         Raises:
-            ValueError: If a media item has more frames than ``max_frames``, or its frames have not
-                as many patches as the grid has places.
+            ValueError: If a media item has more frames than ``max_frames``.
         """
         num_media, frames = patches.shape[:2]
         if frames > len(self.frame_positions):
@@ -129,13 +107,6 @@ class PerceiverResampler(nn.Module):
             )
         patches = (patches.to(self.patch_mean.dtype) - self.patch_mean) / self.patch_std
         media = self.project(patches) + self.frame_positions[:frames, None]  # (N, F, V, W)
-        if self.patch_positions is not None:
-            if len(self.patch_positions) != media.shape[2]:
-                raise ValueError(
-                    f"a frame has {media.shape[2]} patches but resampler.grid asks for "
-                    f"{len(self.patch_positions)}; set it to the side of the grid, or to null."
-                )
-            media = media + self.patch_positions
         media = media.flatten(1, 2)
         latents = self.latents.expand(num_media, -1, -1)
         for layer in self.layers:

@@ -46,7 +46,6 @@ def takes_decay(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim > 1 and last not in (
         "latents",
         "frame_positions",
-        "patch_positions",
         "input_rows",
         "output_rows",
     )
