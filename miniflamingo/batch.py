@@ -1,6 +1,6 @@
 """The one contract between data and model.
 
-Shapes: B documents, L text tokens, N media in the whole batch, F frames, C channels, H x W pixels.
+Shapes: B rows, L text tokens, N media in the whole batch, F frames, C channels, H x W pixels.
 """
 
 from __future__ import annotations
@@ -20,18 +20,21 @@ class Batch(NamedTuple):
     for neither kind of dataclass.
 
     Attributes:
-        input_ids: (B, L) long.
-        attention_mask: (B, L) long, 0 at padding.
+        input_ids: (B, L) long. A row holds one document or, packed, several.
+        position_ids: (B, L) long, counted from 0 in each document. Padding stands at the end of a
+            row and counts on: no token of a document ever reads it.
         labels: (B, L) long, the token itself where it is to be predicted, ``IGNORE`` elsewhere.
         pixels: (N, F, C, H, W) float. Only media that exist, in reading order, row after row: the
             i-th ``<image>`` token of the batch stands for ``pixels[i]``.
-        keys: B names of documents, for messages.
+        keys: Names of the documents in reading order, for messages.
+        tokens: How many of the B*L tokens are no padding.
         skipped: Unusable documents passed over on the way to this batch, for the trainer to count.
     """
 
     input_ids: Tensor
-    attention_mask: Tensor
+    position_ids: Tensor
     labels: Tensor
     pixels: Tensor
     keys: list[str]
+    tokens: int
     skipped: int = 0

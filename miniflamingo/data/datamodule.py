@@ -21,10 +21,12 @@ class SourceConfig:
     Attributes:
         urls: Shards: paths, globs, brace ranges or urls.
         batch_size: Documents a step on each device.
+        pack: Whether short documents share rows of ``max_tokens``, each reading itself alone.
     """
 
     urls: str | list[str]
     batch_size: int
+    pack: bool = False
 
 
 class InterleavedData(L.LightningDataModule):
@@ -90,6 +92,7 @@ class InterleavedData(L.LightningDataModule):
             self.first_batch,
             rank,
             world_size,
+            pack=self.sources[name].pack,
         )
         return DataLoader(stream, batch_size=None, num_workers=self.num_workers)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from miniflamingo.batch import IGNORE, Batch
+from miniflamingo.data.collate import count_positions, pack_rows, pad_left, pad_right
 from miniflamingo.data.encode import Encoded, encode_document
 from miniflamingo.data.images import Transform, clip_to_pixels
 from miniflamingo.document import Chunk, Document
@@ -51,13 +52,20 @@ class MiniFlamingoProcessor:
 
         Raises:
             UnreadableImage: If a picture does not decode.
+            ValueError: If there are no documents.
         """
+        if not documents:
+            raise ValueError("there are no documents to encode; give at least one.")
         encoded = [encode_document(doc, self.tokenizer, self.tokens) for doc in documents]
-        ids, mask = self._pad([each.input_ids for each in encoded], self._pad_id, left=True)
+        ids, mask = pad_left([each.input_ids for each in encoded], self._pad_id)
         return {"input_ids": ids, "attention_mask": mask, "pixels": self._pixels(encoded)}
 
     def batch(
-        self, documents: Sequence[Document], max_tokens: int | None = None, skipped: int = 0
+        self,
+        documents: Sequence[Document],
+        max_tokens: int | None = None,
+        skipped: int = 0,
+        pack: bool = False,
     ) -> Batch:
         """Encode documents for training, with labels and padded on the right.
 
@@ -65,17 +73,34 @@ class MiniFlamingoProcessor:
             documents: With all their text.
             max_tokens: Longest row; see ``encode_document``.
             skipped: How many documents were left out before, to be counted by the trainer.
+            pack: Whether documents share rows of ``max_tokens``; else each has a row of its own.
 
         Raises:
             UnreadableImage: If a picture does not decode.
+            ValueError: If there are no documents, or no length to pack them to.
         """
+        if not documents:
+            raise ValueError("there are no documents to encode; give at least one.")
+        if pack and max_tokens is None:
+            raise ValueError("pack=True needs max_tokens, the length of a row.")
         encoded = [
             encode_document(doc, self.tokenizer, self.tokens, max_tokens) for doc in documents
         ]
-        ids, mask = self._pad([each.input_ids for each in encoded], self._pad_id, left=False)
-        labels, _ = self._pad([each.labels for each in encoded], IGNORE, left=False)
-        keys = [doc.key for doc in documents]
-        return Batch(ids, mask, labels, self._pixels(encoded), keys, skipped)
+        lengths = [len(each.input_ids) for each in encoded]
+        alone = [[place] for place in range(len(encoded))]
+        rows = pack_rows(lengths, max_tokens) if pack and max_tokens else alone
+        in_order = [place for row in rows for place in row]
+        ids = [[token for place in row for token in encoded[place].input_ids] for row in rows]
+        labels = [[label for place in row for label in encoded[place].labels] for row in rows]
+        return Batch(
+            pad_right(ids, self._pad_id),
+            count_positions([[lengths[place] for place in row] for row in rows]),
+            pad_right(labels, IGNORE),
+            self._pixels([encoded[place] for place in in_order]),
+            [documents[place].key for place in in_order],
+            sum(lengths),
+            skipped,
+        )
 
     def batch_decode(self, completions: Tensor) -> list[str]:
         """Turn what ``MiniFlamingo.generate`` returned into text, up to the end of the chunk.
@@ -129,15 +154,3 @@ class MiniFlamingoProcessor:
 
     def _media(self, chunk: Chunk, frames: int) -> Tensor:
         return clip_to_pixels(chunk.frames, self.transform, frames)
-
-    @staticmethod
-    def _pad(rows: Sequence[Sequence[int]], filler: int, left: bool) -> tuple[Tensor, Tensor]:
-        """Rows of ids -> (B, L) ids and (B, L) mask, 1 where a row has a token of its own."""
-        length = max(len(row) for row in rows)
-        ids = torch.full((len(rows), length), filler)
-        mask = torch.zeros(len(rows), length, dtype=torch.long)
-        for i, row in enumerate(rows):
-            place = slice(length - len(row), None) if left else slice(0, len(row))
-            ids[i, place] = torch.tensor(row, dtype=torch.long)
-            mask[i, place] = 1
-        return ids, mask

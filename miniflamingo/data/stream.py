@@ -62,6 +62,7 @@ class BatchStream(IterableDataset[Batch]):
         rank: int = 0,
         world_size: int = 1,
         shuffle_buffer: int = 1000,
+        pack: bool = False,
     ) -> None:
         """Describe the stream; nothing is read yet.
 
@@ -75,6 +76,7 @@ class BatchStream(IterableDataset[Batch]):
             rank: Of this process.
             world_size: Number of processes.
             shuffle_buffer: Samples among which the next one is drawn.
+            pack: Whether documents share rows of ``max_tokens``.
         """
         self.shards = shards
         self.processor = processor
@@ -85,6 +87,7 @@ class BatchStream(IterableDataset[Batch]):
         self.rank = rank
         self.world_size = world_size
         self.shuffle_buffer = shuffle_buffer
+        self.pack = pack
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield this worker's batches; a loader with several workers takes turns among them.
@@ -104,7 +107,7 @@ class BatchStream(IterableDataset[Batch]):
             due.append(len(raw) - len(documents))
             if documents:
                 for skipped in due:
-                    yield self.processor.batch(documents, self.max_tokens, skipped)
+                    yield self.processor.batch(documents, self.max_tokens, skipped, self.pack)
                 due = []
             elif sum(due) >= MOST_SKIPPED:
                 raise ValueError(

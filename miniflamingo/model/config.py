@@ -70,9 +70,11 @@ class XattnConfig:
         ffw_mult: Hidden width of the feed-forward as a multiple of the language model's.
         activation: Of the feed-forward.
         attend: Which media a token reads: the latest before it (the paper's) or all previous.
-        start: Both leave the language model exactly as it was. ``closed_gates`` sets the gates to
-            zero as in the paper; ``zero_outputs`` opens them and zeroes the output projections, so
-            that gradients reach the latents from the first step.
+        gate: A tanh gate for each layer (the paper's), for each channel of it, or none.
+        start: The first two leave the language model exactly as it was. ``closed_gates`` sets the
+            gates to zero as in the paper; ``zero_outputs`` opens them and zeroes the output
+            projections, so that gradients reach the latents from the first step. ``random``
+            leaves gates open and projections as drawn: with ``gate: none`` the paper's ablation.
     """
 
     every: int = 1
@@ -82,7 +84,8 @@ class XattnConfig:
     ffw_mult: int = 4
     activation: Literal["gelu", "squared_relu"] = "squared_relu"
     attend: Literal["latest", "all_previous"] = "latest"
-    start: Literal["closed_gates", "zero_outputs"] = "closed_gates"
+    gate: Literal["scalar", "channel", "none"] = "scalar"
+    start: Literal["closed_gates", "zero_outputs", "random"] = "closed_gates"
 
 
 class MiniFlamingoConfig(PreTrainedConfig):

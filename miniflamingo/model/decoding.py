@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from transformers import GenerationConfig
 
 from miniflamingo.tokens import MediaTokens
@@ -23,3 +25,15 @@ def generation_defaults(base: GenerationConfig | None, tokens: MediaTokens) -> G
         bos_token_id=base.bos_token_id if base is not None else None,
         suppress_tokens=[tokens.image],
     )
+
+
+def copies_of_prompt(kwargs: dict[str, Any], defaults: GenerationConfig) -> int:
+    """How many rows of a batch decode the same prompt: beams, or sampled completions.
+
+    Args:
+        kwargs: Of ``generate``; they win over its ``generation_config``, that over ``defaults``.
+        defaults: The model's own.
+    """
+    config = kwargs.get("generation_config") or defaults
+    names = ("num_beams", "num_return_sequences")
+    return max(kwargs.get(name) or getattr(config, name, None) or 1 for name in names)

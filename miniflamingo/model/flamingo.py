@@ -25,11 +25,12 @@ from miniflamingo.model.config import (
     VisionConfig,
     XattnConfig,
 )
-from miniflamingo.model.decoding import generation_defaults
+from miniflamingo.model.decoding import copies_of_prompt, generation_defaults
 from miniflamingo.model.embeddings import TokenRows, table_of
 from miniflamingo.model.gated_xattn import GatedCrossAttention, Media, MediaProjection
+from miniflamingo.model.inputs import check_media_count, check_pixels
 from miniflamingo.model.language import insert_gated_layers, load_language, scale_logits
-from miniflamingo.model.media_mask import latest_media, media_slots, visible_media
+from miniflamingo.model.media_mask import READINGS, first_media, latest_media, media_slots
 from miniflamingo.model.resampler import PerceiverResampler
 from miniflamingo.model.vision import FrozenVision, load_vision
 from miniflamingo.tokens import MediaTokens
@@ -68,7 +69,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         super().__init__(config)
         xattn = XattnConfig(**(config.xattn or {}))
         language.requires_grad_(False)
-        self.attend = xattn.attend
+        self.reading = READINGS[xattn.attend]
         self.vision = vision
         self.resampler = PerceiverResampler(
             ResamplerConfig(**(config.resampler or {})), vision.width()
@@ -163,29 +164,20 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
 
         Returns:
             For each gated layer (N, Q, 2*H*K); N = 1, read by no token, for text alone.
+
+        Raises:
+            ValueError: If pixels do not fit the encoder or are not finite.
         """
         if pixels is None or len(pixels) == 0:
             latents = self.resampler.latents
             return self.media_projection(torch.zeros_like(latents)[None])
+        check_pixels(pixels, self.vision.preprocessing["size"])
         return self.media_projection(self.resample(pixels))
-
-    def check_media(self, is_media: Tensor, pixels: Tensor | None) -> None:
-        """Every ``<image>`` token needs one media item.
-
-        Raises:
-            ValueError: If the two counts differ.
-        """
-        num_tags, num_media = int(is_media.sum()), 0 if pixels is None else len(pixels)
-        if num_tags != num_media:
-            raise ValueError(
-                f"input_ids hold {num_tags} <image> tokens but pixels hold {num_media} media. "
-                "Encode documents with MiniFlamingoProcessor, which keeps the two in step."
-            )
 
     def read(
         self,
         input_ids: Tensor,
-        attention_mask: Tensor | None,
+        attention_mask: Tensor | None = None,
         pixels: Tensor | None = None,
         position_ids: Tensor | None = None,
         keys_values: tuple[Tensor, ...] | None = None,
@@ -198,11 +190,14 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         Returns:
             The language model's own output object, with last hidden states (B, L, D) and cache.
         """
+        first = None
         if keys_values is None or slots is None or reads is None:
-            is_media = input_ids == self.tokens.image
-            self.check_media(is_media, pixels)
+            check_media_count(input_ids, pixels, self.tokens.image)
             keys_values = self.project_media(pixels)
+            is_media = input_ids == self.tokens.image
             slots, reads = media_slots(is_media), latest_media(is_media)
+            if position_ids is not None and attention_mask is None:
+                first = first_media(is_media, position_ids)
         if position_ids is None and attention_mask is not None:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp_min(0)
             position_ids = position_ids[:, -input_ids.shape[1] :]
@@ -210,7 +205,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             inputs_embeds=self.token_rows.embed(input_ids, self.get_input_embeddings()),
             attention_mask=attention_mask,
             position_ids=position_ids,
-            media=Media(keys_values, *visible_media(slots, reads, self.attend)),
+            media=Media(keys_values, self.reading(slots, reads, first)),
             **lm_kwargs,
         )
 
@@ -239,7 +234,10 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         Args:
             input_ids: (B, L).
             attention_mask: (B, past + L), 0 at padding, left or right.
-            position_ids: (B, L); counted from the attention mask if None.
+            position_ids: (B, L); counted from the attention mask if None. Without an attention mask
+                each 0 starts a document of its own, which reads nothing of those before it in its
+                row, neither text nor media; so rows may be packed, and padding at their end be one
+                more document.
             pixels: (N, F, C, H, W), one media item for each ``<image>`` token in reading order.
             labels: (B, L). With labels the vocabulary projection runs at labelled positions only,
                 and the output holds the mean loss over them (0 if there are none) and no logits.
@@ -252,8 +250,11 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             **kwargs: Passed to the language model.
 
         Raises:
-            ValueError: If the number of media does not match the ``<image>`` tokens.
+            ValueError: If media and ``<image>`` tokens do not match, or pixels are unusable.
         """
+        if labels is not None:
+            losses = self.token_losses(input_ids, position_ids, pixels, labels, attention_mask)
+            return CausalLMOutputWithPast(loss=losses.sum() / max(1, len(losses)))
         out = self.read(
             input_ids,
             attention_mask,
@@ -267,21 +268,20 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             **kwargs,
         )
         hidden = out.last_hidden_state
-        if labels is not None:
-            losses = self.label_losses(hidden, labels)
-            return CausalLMOutputWithPast(loss=losses.sum() / max(1, len(losses)))
         kept = hidden[:, -logits_to_keep:] if logits_to_keep else hidden
         return CausalLMOutputWithPast(logits=self.logits(kept), past_key_values=out.past_key_values)
 
     def token_losses(
         self,
         input_ids: Tensor,
-        attention_mask: Tensor,
-        pixels: Tensor,
+        position_ids: Tensor | None,
+        pixels: Tensor | None,
         labels: Tensor,
+        attention_mask: Tensor | None = None,
     ) -> Tensor:
         """Loss of each labelled token; arguments as in ``forward``, result as ``label_losses``."""
-        out = self.read(input_ids, attention_mask, pixels)
+        # A cache would keep every layer's keys and values alive, and hide packing from the masks.
+        out = self.read(input_ids, attention_mask, pixels, position_ids, use_cache=False)
         return self.label_losses(out.last_hidden_state, labels)
 
     def label_losses(self, hidden: Tensor, labels: Tensor) -> Tensor:
@@ -300,31 +300,45 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
 
     @torch.no_grad()
     def generate(  # type: ignore[override]  # documents, not encoder inputs
-        self, input_ids: Tensor, pixels: Tensor | None = None, **kwargs: Any
+        self,
+        input_ids: Tensor,
+        pixels: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        **kwargs: Any,
     ) -> Any:
-        """Complete prompts: ``GenerationMixin.generate``, with the media computed once.
+        """Complete prompts: ``GenerationMixin.generate``, with media and prompts read once.
 
         Args:
             input_ids: (B, L), padded on the left.
             pixels: (N, F, C, H, W), one for each ``<image>`` token.
-            **kwargs: ``attention_mask`` and everything that transformers' ``generate`` takes.
+            attention_mask: (B, L), 0 at padding.
+            **kwargs: Everything else that transformers' ``generate`` takes.
 
         Returns:
             As transformers' ``generate``, but the completions alone: (B, new) ids, or an output
             object whose ``sequences`` are.
 
         Raises:
-            ValueError: If the number of media does not match the ``<image>`` tokens.
+            ValueError: If media and ``<image>`` tokens do not match, or pixels are unusable.
         """
+        check_media_count(input_ids, pixels, self.tokens.image)
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
         is_media = input_ids == self.tokens.image
-        self.check_media(is_media, pixels)
-        out = super().generate(  # type: ignore[misc]  # a protocol that no model's types fulfil
-            input_ids,
-            keys_values=self.project_media(pixels),
-            slots=media_slots(is_media),
-            **kwargs,
-        )
+        media = {"keys_values": self.project_media(pixels), "slots": media_slots(is_media)}
+        copies = copies_of_prompt(kwargs, self.generation_config)
         length = input_ids.shape[1]
+        if copies > 1 and length > 1 and kwargs.get("use_cache", True):
+            # transformers repeats prompts before it reads them; all copies have the same cache.
+            prompt, mask, reads = (
+                each[:, :-1] for each in (input_ids, attention_mask, latest_media(is_media))
+            )
+            cache = self.read(prompt, mask, reads=reads, use_cache=True, **media).past_key_values
+            cache.batch_repeat_interleave(copies)
+            kwargs["past_key_values"] = cache
+        out = super().generate(  # type: ignore[misc]  # a protocol that no model's types fulfil
+            input_ids, attention_mask=attention_mask, **media, **kwargs
+        )
         if isinstance(out, Tensor):
             return out[:, length:]
         out.sequences = out.sequences[:, length:]

@@ -1,7 +1,7 @@
 """Gated cross-attention: how a frozen language model comes to read media.
 
-Shapes: B documents, L tokens, N media in the batch, T media slots of a document, Q latents,
-D language width, W resampler width, H heads, K head width.
+Shapes: B rows, L tokens, N media in the batch, Q latents, D language width, W resampler width,
+H heads, K head width; G groups of P tokens that read the same T media (``Reading``).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from miniflamingo.model.attention import attend, feed_forward, split_heads
 from miniflamingo.model.config import XattnConfig
+from miniflamingo.model.media_mask import Reading
 
 
 class Media(NamedTuple):
@@ -20,13 +21,11 @@ class Media(NamedTuple):
 
     Attributes:
         keys_values: For each gated layer (N, Q, 2*H*K), keys then values.
-        slots: (B, T) long, which of the N media stands in each slot of a document.
-        mask: (B, L, T) bool, which slots each token reads.
+        reading: Which of the N media each token reads.
     """
 
     keys_values: tuple[Tensor, ...]
-    slots: Tensor
-    mask: Tensor
+    reading: Reading
 
 
 class MediaProjection(nn.Module):
@@ -45,53 +44,82 @@ class MediaProjection(nn.Module):
         return tuple(project(resampled) for project in self.to_kv)
 
 
+def make_gate(width: int, config: XattnConfig) -> nn.Parameter | None:
+    """One gate of a block, before its tanh: (1,), (D,), or none at all."""
+    if config.gate == "none":
+        return None
+    start = torch.zeros if config.start == "closed_gates" else torch.ones
+    return nn.Parameter(start(1 if config.gate == "scalar" else width))
+
+
 class GatedCrossAttention(nn.Module):
     """``y = x + tanh(a) * xattn(x, media)``, then ``y + tanh(b) * ffw(y)``.
 
-    Source: Flamingo, section 2.2 and figure 4. Departure: ``XattnConfig.start``.
+    Source: Flamingo, section 2.2 and figure 4. Departures: ``XattnConfig.start`` and ``gate``.
     """
 
     def __init__(self, width: int, config: XattnConfig) -> None:
+        """Make a block.
+
+        Raises:
+            ValueError: If gates are to be closed where there are none.
+        """
         super().__init__()
+        if config.gate == "none" and config.start == "closed_gates":
+            raise ValueError(
+                "xattn.gate=none leaves no gates for xattn.start=closed_gates to close; "
+                "use xattn.start=zero_outputs, or random for the paper's ablation."
+            )
         self.heads = config.heads
         inner = config.heads * config.head_width
         self.norm = nn.LayerNorm(width)
         self.to_q = nn.Linear(width, inner, bias=False)
         self.to_out = nn.Linear(inner, width, bias=False)
         self.ffw = feed_forward(width, config.ffw_mult, config.activation)
-        closed = config.start == "closed_gates"
-        self.attention_gate = nn.Parameter(torch.zeros(1) if closed else torch.ones(1))
-        self.ffw_gate = nn.Parameter(torch.zeros(1) if closed else torch.ones(1))
-        if not closed:
+        self.attention_gate = make_gate(width, config)
+        self.ffw_gate = make_gate(width, config)
+        if config.start == "zero_outputs":
             nn.init.zeros_(self.to_out.weight)
             nn.init.zeros_(self.ffw.get_parameter("3.weight"))
 
-    def read(self, x: Tensor, keys_values: Tensor, slots: Tensor, mask: Tensor) -> Tensor:
+    def read(self, x: Tensor, keys_values: Tensor, reading: Reading) -> Tensor:
         """Cross-attention without gate or residual.
 
         Args:
             x: (B, L, D).
             keys_values: (N, Q, 2*H*K).
-            slots: (B, T) long.
-            mask: (B, L, T) bool.
+            reading: Who reads what.
 
         Returns:
             (B, L, D), exactly zero for tokens that read no media.
         """
-        latents = keys_values.shape[1]
-        keys, values = keys_values[slots].flatten(1, 2).chunk(2, dim=-1)  # (B, T*Q, H*K) each
-        queries, keys, values = (
-            split_heads(part, self.heads) for part in (self.to_q(self.norm(x)), keys, values)
-        )
-        seen = mask.repeat_interleave(latents, dim=-1)[:, None]  # (B, 1, L, T*Q)
-        return self.to_out(attend(queries, keys.to(queries), values.to(queries), seen))
+        queries = pick_rows(self.to_q(self.norm(x)).flatten(0, 1), reading.tokens)  # (G, P, H*K)
+        read = pick_rows(keys_values, reading.media).flatten(1, 2)  # (G, T*Q, 2*H*K)
+        keys, values = read.to(queries.dtype).chunk(2, dim=-1)
+        mask = reading.mask
+        if mask is not None:
+            mask = mask.repeat_interleave(keys_values.shape[1], dim=-1)[:, None]  # (G, 1, P, T*Q)
+        queries, keys, values = (split_heads(x, self.heads) for x in (queries, keys, values))
+        out = attend(queries, keys, values, mask)
+        out = pick_rows(out.flatten(0, 1), reading.places)  # (B, L, H*K)
+        return self.to_out(out * reading.sees[..., None])
 
-    def forward(self, hidden: Tensor, keys_values: Tensor, slots: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, keys_values: Tensor, reading: Reading) -> Tensor:
         """(B, L, D) -> (B, L, D), in the precision that ``hidden`` came in."""
         x = hidden.to(self.norm.weight.dtype)
-        update = self.attention_gate.tanh() * self.read(x, keys_values, slots, mask)
-        update = update + self.ffw_gate.tanh() * self.ffw(x + update)
+        update = through(self.attention_gate, self.read(x, keys_values, reading))
+        update = update + through(self.ffw_gate, self.ffw(x + update))
         return hidden + update.to(hidden.dtype)
+
+
+def pick_rows(rows: Tensor, index: Tensor) -> Tensor:
+    """``rows[index]`` by ``index_select``: twice as fast as an index, backward too."""
+    return rows.index_select(0, index.flatten()).unflatten(0, index.shape)
+
+
+def through(gate: Tensor | None, update: Tensor) -> Tensor:
+    """What a gate lets through; all of it where there is none."""
+    return update if gate is None else gate.tanh() * update
 
 
 class FusedDecoderLayer(nn.Module):
@@ -115,5 +143,5 @@ class FusedDecoderLayer(nn.Module):
 
     def forward(self, hidden: Tensor, *args: Any, media: Media, **lm_kwargs: Any) -> Any:
         """``media`` is required, so a language model that drops keywords fails loudly."""
-        hidden = self.xattn(hidden, media.keys_values[self.index], media.slots, media.mask)
+        hidden = self.xattn(hidden, media.keys_values[self.index], media.reading)
         return self.layer(hidden, *args, **lm_kwargs)

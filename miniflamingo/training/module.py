@@ -79,7 +79,10 @@ class FlamingoModule(L.LightningModule):
     def loss(self, batch: Batch) -> Tensor:
         """Mean loss over the labelled tokens of a batch."""
         out = self.model(
-            batch.input_ids, batch.attention_mask, pixels=batch.pixels, labels=batch.labels
+            batch.input_ids,
+            position_ids=batch.position_ids,
+            pixels=batch.pixels,
+            labels=batch.labels,
         )
         return out.loss
 
@@ -114,7 +117,7 @@ class FlamingoModule(L.LightningModule):
 
     def token_losses(self, batch: Batch, pixels: Tensor) -> Tensor:
         """One loss for each labelled token, row after row, reading the given pixels."""
-        return self.model.token_losses(batch.input_ids, batch.attention_mask, pixels, batch.labels)
+        return self.model.token_losses(batch.input_ids, batch.position_ids, pixels, batch.labels)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log the gates of each layer and the gradient norm of the learned latents."""
@@ -123,8 +126,9 @@ class FlamingoModule(L.LightningModule):
             return
         gates = {}
         for layer, block in enumerate(self.model.gated_blocks()):
-            gates[f"gate/attention/{layer}"] = block.attention_gate.detach().tanh().mean()
-            gates[f"gate/ffw/{layer}"] = block.ffw_gate.detach().tanh().mean()
+            for name, gate in (("attention", block.attention_gate), ("ffw", block.ffw_gate)):
+                if gate is not None:
+                    gates[f"gate/{name}/{layer}"] = gate.detach().tanh().mean()
         gradient = self.model.resampler.latents.grad
         assert gradient is not None
         self.log_dict({**gates, "train/latents_grad_norm": gradient.norm()})

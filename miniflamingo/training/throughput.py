@@ -32,7 +32,7 @@ class Throughput(L.Callback):
         batch_idx: int,
     ) -> None:
         """Count the tokens of the batch, padding left out."""
-        self.tokens += sum(int(part.attention_mask.sum()) for part in batch.values())
+        self.tokens += sum(part.tokens for part in batch.values())
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (batch_idx + 1) % every == 0:
             now = time.perf_counter()

@@ -32,11 +32,12 @@ def expected_pixels(image):
 
 def test_a_training_batch_is_padded_on_the_right(processor):
     batch = processor.batch(documents(), skipped=3)
-    lengths = batch.attention_mask.sum(1).tolist()
+    lengths = [processor.batch([each]).tokens for each in documents()]
     assert max(lengths) == batch.input_ids.shape[1]
+    assert batch.tokens == sum(lengths)
     assert len(set(lengths)) == 3
     for row, length in enumerate(lengths):
-        assert batch.attention_mask[row].tolist() == [1] * length + [0] * (max(lengths) - length)
+        assert batch.position_ids[row].tolist() == list(range(max(lengths)))
         assert (batch.labels[row, length:] == IGNORE).all()
         alone = processor.batch([documents()[row]])
         assert batch.input_ids[row, :length].tolist() == alone.input_ids[0].tolist()

@@ -49,7 +49,7 @@ def test_family(family, build, tmp_path):
     model = build(language=folder, opened=True)
     batch = processor.batch(documents)
     model(
-        batch.input_ids, batch.attention_mask, pixels=batch.pixels, labels=batch.labels
+        batch.input_ids, position_ids=batch.position_ids, pixels=batch.pixels, labels=batch.labels
     ).loss.backward()
     assert model.resampler.latents.grad.abs().max() > 0
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)

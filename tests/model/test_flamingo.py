@@ -89,14 +89,12 @@ def test_a_row_of_a_batch_is_what_it_is_alone(build, processor, attend):
 def test_right_padding_changes_nothing(model, processor):
     documents = [document(3), document(1, 7), document(2, 9, intro="a dog on a blue cup.")]
     batch = processor.batch(documents)
-    assert not batch.attention_mask.all()
+    assert batch.tokens < batch.input_ids.numel()
     with torch.no_grad():
-        losses = model.token_losses(
-            batch.input_ids, batch.attention_mask, batch.pixels, batch.labels
-        )
+        losses = model.token_losses(batch.input_ids, batch.position_ids, batch.pixels, batch.labels)
         alone = [processor.batch([each]) for each in documents]
         expected = torch.cat(
-            [model.token_losses(b.input_ids, b.attention_mask, b.pixels, b.labels) for b in alone]
+            [model.token_losses(b.input_ids, b.position_ids, b.pixels, b.labels) for b in alone]
         )
     torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-4)
 
@@ -105,9 +103,12 @@ def test_loss_is_cross_entropy_of_the_logits(model, processor):
     batch = processor.batch([document(3), document(1, 7)])
     with torch.no_grad():
         loss = model(
-            batch.input_ids, batch.attention_mask, pixels=batch.pixels, labels=batch.labels
+            batch.input_ids,
+            position_ids=batch.position_ids,
+            pixels=batch.pixels,
+            labels=batch.labels,
         ).loss
-        logits = model(batch.input_ids, batch.attention_mask, pixels=batch.pixels).logits
+        logits = model(batch.input_ids, position_ids=batch.position_ids, pixels=batch.pixels).logits
     log_probabilities = logits.double().log_softmax(-1)
     chosen = [
         -log_probabilities[row, place - 1, label].item()
@@ -206,7 +207,7 @@ def test_text_alone_needs_no_pixels(model, processor, language_folder):
 def test_a_batch_without_media_trains(model, processor):
     batch = processor.batch([Document([Chunk(None, "two cats.")]), Document([Chunk(None, "a")])])
     loss = model(
-        batch.input_ids, batch.attention_mask, pixels=batch.pixels, labels=batch.labels
+        batch.input_ids, position_ids=batch.position_ids, pixels=batch.pixels, labels=batch.labels
     ).loss
     loss.backward()
     assert loss.isfinite()
@@ -235,7 +236,7 @@ def test_gradients_reach_what_is_new_and_nothing_else(
     model.train()
     batch = processor.batch([document(3), document(1, 7)])
     model(
-        batch.input_ids, batch.attention_mask, pixels=batch.pixels, labels=batch.labels
+        batch.input_ids, position_ids=batch.position_ids, pixels=batch.pixels, labels=batch.labels
     ).loss.backward()
     reached = {
         name

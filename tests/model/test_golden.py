@@ -16,7 +16,7 @@ from miniflamingo import MiniFlamingo
 from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig, make_config
 from miniflamingo.model.export import is_own_weight
 from miniflamingo.model.gated_xattn import GatedCrossAttention
-from miniflamingo.model.media_mask import latest_media, visible_media
+from miniflamingo.model.media_mask import READINGS, latest_media
 from miniflamingo.model.resampler import PerceiverResampler
 from miniflamingo.tokens import MediaTokens
 
@@ -109,7 +109,7 @@ def test_cross_attention(attend):
     is_media = tensors["input.is_media"].bool()
     slots, reads = flat_slots(is_media, tensors["input.media"].shape[1]), latest_media(is_media)
 
-    update = block.read(tensors["input.text"], keys_values, *visible_media(slots, reads, attend))
+    update = block.read(tensors["input.text"], keys_values, READINGS[attend](slots, reads))
     compare = tensors["output.compare"].bool()
     torch.testing.assert_close(update[compare], tensors["output.update"][compare], **TOLERANCE)
     blind = reads < 0
@@ -120,7 +120,7 @@ def test_cross_attention(attend):
         after = block.read(
             tensors["input.text_after"][:, place : place + 1],
             keys_values,
-            *visible_media(slots, reads[:, -1:], attend),
+            READINGS[attend](slots, reads[:, -1:]),
         )
         expected = tensors["output.update_after"][:, place : place + 1]
         torch.testing.assert_close(after, expected, **TOLERANCE)
@@ -133,8 +133,8 @@ def test_gated_block():
     assert block.ffw_gate.item() == pytest.approx(golden["gates"]["ff"])
     is_media = tensors["input.is_media"].bool()
     slots = flat_slots(is_media, tensors["input.media"].shape[1])
-    read_by = visible_media(slots, latest_media(is_media), "latest")
-    out = block(tensors["input.text"], keys_values, *read_by)
+    reading = READINGS["latest"](slots, latest_media(is_media))
+    out = block(tensors["input.text"], keys_values, reading)
     torch.testing.assert_close(out, tensors["output.text"], **TOLERANCE)
 
 

@@ -6,7 +6,14 @@ Self-attention carries old pictures forward, so no end-to-end test can see a wro
 import pytest
 import torch
 
-from miniflamingo.model.media_mask import latest_media, media_slots, visible_media
+from miniflamingo.model.media_mask import (
+    READINGS,
+    first_media,
+    latest_media,
+    media_slots,
+    read_all_previous,
+    read_latest,
+)
 
 # Rows of is_media, and for each token the slot of the latest media item, -1 for none.
 CASES = [
@@ -18,6 +25,29 @@ CASES = [
 ]
 
 
+def media_read(reading):
+    """For each token of each row the set of media that it reads, through its group."""
+    rows = []
+    width = reading.tokens.shape[1]
+    for row, (places, sees) in enumerate(
+        zip(reading.places.tolist(), reading.sees.tolist(), strict=True)
+    ):
+        found = []
+        for column, (place, seeing) in enumerate(zip(places, sees, strict=True)):
+            group, spot = divmod(place, width)
+            media = set()
+            if seeing:
+                assert reading.tokens[group, spot] == row * len(places) + column  # gathered there
+                media = {
+                    item
+                    for slot, item in enumerate(reading.media[group].tolist())
+                    if reading.mask is None or reading.mask[group, spot, slot]
+                }
+            found.append(media)
+        rows.append(found)
+    return rows
+
+
 @pytest.mark.parametrize(("is_media", "latest"), CASES)
 def test_each_token_knows_its_latest_media(is_media, latest):
     assert latest_media(torch.tensor([is_media]).bool()).tolist() == [latest]
@@ -25,14 +55,14 @@ def test_each_token_knows_its_latest_media(is_media, latest):
 
 @pytest.mark.parametrize(("is_media", "latest"), CASES)
 def test_each_token_reads_only_the_latest_media(is_media, latest):
-    _, mask = visible_media(torch.tensor([[0, 1]]), torch.tensor([latest]), "latest")
-    assert mask[0].tolist() == [[slot == read for slot in range(2)] for read in latest]
+    reading = read_latest(torch.tensor([[0, 1]]), torch.tensor([latest]))
+    assert media_read(reading) == [[{slot} if slot >= 0 else set() for slot in latest]]
 
 
 @pytest.mark.parametrize(("is_media", "latest"), CASES)
 def test_each_token_reads_all_previous_media(is_media, latest):
-    _, mask = visible_media(torch.tensor([[0, 1]]), torch.tensor([latest]), "all_previous")
-    assert mask[0].tolist() == [[slot <= read for slot in range(2)] for read in latest]
+    reading = read_all_previous(torch.tensor([[0, 1]]), torch.tensor([latest]))
+    assert media_read(reading) == [[set(range(slot + 1)) for slot in latest]]
 
 
 def test_media_are_numbered_through_row_after_row():
@@ -42,25 +72,77 @@ def test_media_are_numbered_through_row_after_row():
     assert slots.tolist() == [[0, 1, 0], [0, 0, 0], [2, 3, 4], [5, 0, 0]]
 
 
-def test_a_batch_without_media_has_one_unused_slot():
+def test_rows_read_their_own_media_alone():
+    is_media = torch.tensor([[0, 1, 1, 0], [0, 0, 0, 0], [1, 0, 0, 1]]).bool()
+    slots, reads = media_slots(is_media), latest_media(is_media)
+    assert media_read(read_latest(slots, reads)) == [
+        [set(), {0}, {1}, {1}],
+        [set(), set(), set(), set()],
+        [{2}, {2}, {2}, {3}],
+    ]
+    assert media_read(read_all_previous(slots, reads)) == [
+        [set(), {0}, {0, 1}, {0, 1}],
+        [set(), set(), set(), set()],
+        [{2}, {2}, {2}, {2, 3}],
+    ]
+
+
+def test_the_latest_media_are_read_without_padding_over_documents():
+    is_media = torch.tensor([[1, 0, 0, 0, 1, 0]]).bool()
+    reading = read_latest(media_slots(is_media), latest_media(is_media))
+    assert reading.mask is None
+    assert reading.tokens.tolist() == [[0, 1, 2, 3], [4, 5, 0, 0]]  # as long as the longest run
+    assert reading.media.tolist() == [[0], [1]]
+
+
+@pytest.mark.parametrize("attend", READINGS)
+def test_a_batch_without_media_reads_nothing(attend):
     is_media = torch.zeros(2, 3).bool()
     slots = media_slots(is_media)
     assert slots.tolist() == [[0], [0]]
-    _, mask = visible_media(slots, latest_media(is_media), "latest")
-    assert mask.shape == (2, 3, 1)
-    assert not mask.any()
+    reading = READINGS[attend](slots, latest_media(is_media))
+    assert media_read(reading) == [[set()] * 3] * 2
+
+
+# Two documents in the first row (the second without and then with media), three in the second.
+PACKED = torch.tensor([[0, 1, 0, 0, 0, 1], [1, 0, 1, 1, 0, 0]]).bool()
+POSITIONS = torch.tensor([[0, 1, 2, 0, 1, 2], [0, 1, 0, 1, 0, 1]])
+
+
+def test_each_token_knows_where_the_media_of_its_document_start():
+    assert first_media(PACKED, POSITIONS).tolist() == [[0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 3, 3]]
+
+
+@pytest.mark.parametrize(
+    ("attend", "expected"),
+    [
+        (
+            "latest",
+            [[set(), {0}, {0}, set(), set(), {1}], [{2}, {2}, {3}, {4}, set(), set()]],
+        ),
+        (
+            "all_previous",
+            [[set(), {0}, {0}, set(), set(), {1}], [{2}, {2}, {3}, {3, 4}, set(), set()]],
+        ),
+    ],
+)
+def test_a_packed_document_reads_no_media_of_its_neighbours(attend, expected):
+    first = first_media(PACKED, POSITIONS)
+    reading = READINGS[attend](media_slots(PACKED), latest_media(PACKED), first)
+    assert media_read(reading) == expected
+
+
+@pytest.mark.parametrize("attend", READINGS)
+def test_repeated_rows_of_a_beam_search_read_the_same_media(attend):
+    slots = torch.tensor([[0, 1], [0, 1], [2, 0], [2, 0]])
+    reads = torch.tensor([[0, 1], [0, 1], [0, 0], [0, 0]])
+    rows = media_read(READINGS[attend](slots, reads))
+    assert rows[0] == rows[1] == ([{0}, {1}] if attend == "latest" else [{0}, {0, 1}])
+    assert rows[2] == rows[3] == [{2}, {2}]
 
 
 def test_a_decoding_step_reads_one_slot_a_row():
     slots = torch.tensor([[0, 1, 2], [3, 0, 0], [0, 0, 0]])
     reads = torch.tensor([[2], [0], [-1]])  # the third row has no media
-    picked, mask = visible_media(slots, reads, "latest")
-    assert picked[:2].tolist() == [[2], [3]]
-    assert mask.tolist() == [[[True]], [[True]], [[False]]]
-
-
-def test_a_decoding_step_reads_all_previous():
-    slots = torch.tensor([[0, 1, 2], [3, 4, 0]])
-    picked, mask = visible_media(slots, torch.tensor([[1], [1]]), "all_previous")
-    assert torch.equal(picked, slots)
-    assert mask.tolist() == [[[True, True, False]], [[True, True, False]]]
+    assert media_read(read_latest(slots, reads)) == [[{2}], [{3}], [set()]]
+    assert media_read(read_all_previous(slots, reads)) == [[{0, 1, 2}], [{3}], [set()]]

@@ -123,9 +123,7 @@ def test_validation_by_hand(fit, config, processor, world):
     shards = find_shards(f"{world}/validation/*.tar")
     batch = processor.batch([to_document(sample) for sample in read_samples(shards)])
     with torch.no_grad():
-        losses = model.token_losses(
-            batch.input_ids, batch.attention_mask, batch.pixels, batch.labels
-        )
+        losses = model.token_losses(batch.input_ids, batch.position_ids, batch.pixels, batch.labels)
         places = (batch.input_ids == model.tokens.image).cumsum(1)[:, 1:]
     places = places[batch.labels[:, 1:] != -100]
     assert logged(run, "val/loss")[1] == pytest.approx(losses.mean().item(), rel=1e-4)
@@ -224,6 +222,9 @@ def test_two_ranks(write, config, processor, world, tmp_path):
     batch = processor.batch([to_document(sample) for sample in samples])
     with torch.no_grad():
         loss = model(
-            batch.input_ids, batch.attention_mask, pixels=batch.pixels, labels=batch.labels
+            batch.input_ids,
+            position_ids=batch.position_ids,
+            pixels=batch.pixels,
+            labels=batch.labels,
         ).loss
     assert logged(run, "val/loss")[3] == pytest.approx(loss.item(), rel=1e-4)

@@ -53,7 +53,10 @@ def test_the_loss_is_the_sum_of_the_sources_by_weight(module):
     with torch.no_grad():
         losses = {
             name: module.model(
-                part.input_ids, part.attention_mask, pixels=part.pixels, labels=part.labels
+                part.input_ids,
+                position_ids=part.position_ids,
+                pixels=part.pixels,
+                labels=part.labels,
             ).loss
             for name, part in batches.items()
         }
@@ -100,8 +103,8 @@ def test_tokens_per_second_without_padding_and_validation(module, monkeypatch):
     monkeypatch.setattr(time, "perf_counter", lambda: next(now))
     throughput = Throughput()  # at 0
     parts = {"pairs": batch(module, [(0, "a cat.")], [(1, "two dogs and three cups.")])}
-    tokens = int(parts["pairs"].attention_mask.sum())
-    assert tokens < parts["pairs"].attention_mask.numel()
+    tokens = parts["pairs"].tokens
+    assert tokens < parts["pairs"].input_ids.numel()
     trainer = SimpleNamespace(log_every_n_steps=2)
     for step in (0, 1):
         throughput.on_train_batch_end(trainer, module, None, parts, step)
