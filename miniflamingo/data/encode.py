@@ -74,4 +74,5 @@ def encode_document(
         ids, labels = ids + chunk_ids, labels + chunk_labels
         if chunk.image is not None:
             media.append(chunk)
-    return Encoded(ids, labels, media)
+    # Nothing stands before the first token to predict it from, whatever shares its row.
+    return Encoded(ids, [IGNORE, *labels[1:]], media)

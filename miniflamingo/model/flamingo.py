@@ -29,7 +29,12 @@ from miniflamingo.model.decoding import copies_of_prompt, generation_defaults
 from miniflamingo.model.embeddings import TokenRows, table_of
 from miniflamingo.model.gated_xattn import GatedCrossAttention, Media, MediaProjection
 from miniflamingo.model.inputs import check_media_count, check_pixels
-from miniflamingo.model.language import insert_gated_layers, load_language, scale_logits
+from miniflamingo.model.language import (
+    insert_gated_layers,
+    load_language,
+    packed_mask,
+    scale_logits,
+)
 from miniflamingo.model.media_mask import READINGS, first_media, latest_media, media_slots
 from miniflamingo.model.resampler import PerceiverResampler
 from miniflamingo.model.vision import FrozenVision, load_vision
@@ -190,6 +195,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         Returns:
             The language model's own output object, with last hidden states (B, L, D) and cache.
         """
+        embeds = self.token_rows.embed(input_ids, self.get_input_embeddings())
         first = None
         if keys_values is None or slots is None or reads is None:
             check_media_count(input_ids, pixels, self.tokens.image)
@@ -198,11 +204,12 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             slots, reads = media_slots(is_media), latest_media(is_media)
             if position_ids is not None and attention_mask is None:
                 first = first_media(is_media, position_ids)
+                attention_mask = packed_mask(self.language, embeds, position_ids)
         if position_ids is None and attention_mask is not None:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp_min(0)
             position_ids = position_ids[:, -input_ids.shape[1] :]
         return self.language.base_model(
-            inputs_embeds=self.token_rows.embed(input_ids, self.get_input_embeddings()),
+            inputs_embeds=embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
             media=Media(keys_values, self.reading(slots, reads, first)),
@@ -225,7 +232,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         slots: Tensor | None = None,
         reads: Tensor | None = None,
         past_key_values: Any = None,
-        use_cache: bool | None = None,
+        use_cache: bool = False,
         logits_to_keep: int = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.masking_utils import create_causal_mask
 
 from miniflamingo.model.config import XattnConfig
 from miniflamingo.model.gated_xattn import FusedDecoderLayer, GatedCrossAttention
@@ -60,6 +61,18 @@ def load_language(name: str, dtype: str | torch.dtype) -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
 
 
+def decoder_layers(language: PreTrainedModel) -> nn.ModuleList:
+    """The layers of a language model from the bottom up.
+
+    Raises:
+        ValueError: If the family is not supported.
+    """
+    check_family(language.config)
+    layers = language.get_submodule(LAYER_PATHS[language.config.model_type])
+    assert isinstance(layers, nn.ModuleList)
+    return layers
+
+
 def gated_layers(num_layers: int, config: XattnConfig) -> range:
     """Indices of the layers that get a gated block.
 
@@ -85,14 +98,44 @@ def insert_gated_layers(language: PreTrainedModel, config: XattnConfig) -> int:
     Returns:
         The number of gated layers.
     """
-    check_family(language.config)
-    layers = language.get_submodule(LAYER_PATHS[language.config.model_type])
-    assert isinstance(layers, nn.ModuleList)
+    layers = decoder_layers(language)
     places = gated_layers(len(layers), config)
     for index, place in enumerate(places):
         xattn = GatedCrossAttention(language.config.hidden_size, config)
         layers[place] = FusedDecoderLayer(layers[place], xattn, index)
     return len(places)
+
+
+def packed_mask(language: PreTrainedModel, embeds: Tensor, position_ids: Tensor) -> Tensor | None:
+    """The attention mask of packed rows for a family that does not make it from the positions.
+
+    All supported families do, but for OPT, which keeps them from its mask.
+
+    Args:
+        language: Causal language model.
+        embeds: (B, L, D) input embeddings.
+        position_ids: (B, L) long, 0 where a document starts.
+
+    Returns:
+        (B, 1, L, L), or None if the family needs none.
+
+    Raises:
+        ValueError: If the family's attention kernel takes no mask.
+    """
+    if language.config.model_type != "opt":
+        return None
+    kernel = language.config._attn_implementation
+    if "flash" in kernel and (position_ids == 0).sum() > len(position_ids):
+        raise ValueError(
+            f"OPT cannot keep packed documents apart with language_attention={kernel!r}; use sdpa."
+        )
+    return create_causal_mask(
+        config=language.config,
+        inputs_embeds=embeds,
+        attention_mask=None,
+        past_key_values=None,
+        position_ids=position_ids,
+    )
 
 
 def scale_logits(logits: Tensor, config: PreTrainedConfig) -> Tensor:

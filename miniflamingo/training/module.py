@@ -10,6 +10,7 @@ from torch import Tensor
 
 from miniflamingo.batch import IGNORE, Batch
 from miniflamingo.data.processor import MiniFlamingoProcessor
+from miniflamingo.model.checkpointing import checkpoint_activations as activation_checkpointing
 from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig, make_config
 from miniflamingo.model.export import is_own_weight, own_state_dict
 from miniflamingo.model.flamingo import MiniFlamingo
@@ -32,6 +33,7 @@ class FlamingoModule(L.LightningModule):
         train_input_rows: bool = True,
         language_dtype: str = "auto",
         language_attention: str = "sdpa",
+        checkpoint_activations: bool = False,
     ) -> None:
         """Load the frozen parts and build the new ones.
 
@@ -46,6 +48,8 @@ class FlamingoModule(L.LightningModule):
             language_dtype: Precision of the frozen language model; ``auto`` as it was saved.
             language_attention: transformers' name of the frozen language model's attention kernel.
                 ``eager`` is the fastest on a CPU for texts of a few hundred tokens.
+            checkpoint_activations: Whether layers are computed again in the backward pass instead
+                of keeping what they need for it: less memory, a slower step.
 
         Raises:
             ValueError: If a frozen part cannot be found or used.
@@ -58,6 +62,8 @@ class FlamingoModule(L.LightningModule):
         )
         self.model = MiniFlamingo.build(config, language_dtype)
         self.model.language.set_attn_implementation(language_attention)
+        if checkpoint_activations:
+            activation_checkpointing(self.model.language, self.model.resampler)
         self.processor = MiniFlamingoProcessor(tokenizer, self.model.vision.preprocessing)
         self.optim = optim
         self.source_weights = source_weights

@@ -31,8 +31,8 @@ def test_ids_and_labels_of_a_document(encode, ids, processor):
     encoded = encode(Chunk(None, "hello"), Chunk(PICTURE, "a cat."), Chunk(PICTURE, "two cups."))
     hello, cat, cups = ids("hello"), ids("a cat."), ids("two cups.")
     assert encoded.input_ids == [*hello, end, image, *cat, end, image, *cups, end]
-    # Text and ends of chunks are predicted, the tags are not.
-    assert encoded.labels == [*hello, end, IGNORE, *cat, end, IGNORE, *cups, end]
+    # Text and ends of chunks are predicted; tags are not, nor is what nothing stands before.
+    assert encoded.labels == [IGNORE, *hello[1:], end, IGNORE, *cat, end, IGNORE, *cups, end]
     assert [chunk.text for chunk in encoded.media] == ["a cat.", "two cups."]
 
 

@@ -214,19 +214,6 @@ def test_a_batch_without_media_trains(model, processor):
     assert model.token_rows.output_rows.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize(
-    ("pictures", "message"),
-    [(2, "hold 3 <image> tokens but pixels hold 2 media"), (0, "3 <image> .* hold 0 media")],
-)
-def test_every_image_token_needs_a_picture(model, processor, pictures, message):
-    batch = processor.batch([document(3)])
-    pixels = batch.pixels[:pictures] if pictures else None
-    with pytest.raises(ValueError, match=message):
-        model(batch.input_ids, pixels=pixels)
-    with pytest.raises(ValueError, match=message):
-        model.generate(batch.input_ids, pixels)
-
-
 @pytest.mark.parametrize("train_input_rows", [True, False])
 @pytest.mark.parametrize("resampler", [{}, {"width": 24}])  # 24: no projection
 def test_gradients_reach_what_is_new_and_nothing_else(
