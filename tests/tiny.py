@@ -92,8 +92,8 @@ def write_tokenizer(folder: Path) -> int:
     return len(tokenizer)
 
 
-def write_language(folder: Path, family: str = "llama", seed: int = 0) -> Path:
-    """Write a random language model and its tokenizer."""
+def write_language(folder: Path, family: str = "llama", seed: int = 0, **settings) -> Path:
+    """Write a random language model and its tokenizer; settings change its family's."""
     vocabulary = write_tokenizer(folder)
     config = AutoConfig.for_model(
         family,
@@ -101,7 +101,7 @@ def write_language(folder: Path, family: str = "llama", seed: int = 0) -> Path:
         bos_token_id=0,
         eos_token_id=0,
         pad_token_id=None,
-        **FAMILIES[family],
+        **FAMILIES[family] | settings,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -109,13 +109,19 @@ def write_language(folder: Path, family: str = "llama", seed: int = 0) -> Path:
     return folder
 
 
-def write_clip(folder: Path, config: dict = CLIP_CONFIG, weights: dict | None = None) -> Path:
+def write_clip(
+    folder: Path,
+    config: dict = CLIP_CONFIG,
+    weights: dict | None = None,
+    preprocessing: dict | None = None,
+    seed: int = 0,
+) -> Path:
     """Write an open_clip model, random unless weights are given."""
     folder.mkdir(parents=True, exist_ok=True)
-    whole = {"model_cfg": config, "preprocess_cfg": {}}
+    whole = {"model_cfg": config, "preprocess_cfg": preprocessing or {}}
     (folder / "open_clip_config.json").write_text(json.dumps(whole))
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         model = open_clip.CLIP(**config)
     model.load_state_dict(weights or {}, strict=False)
     save_file(

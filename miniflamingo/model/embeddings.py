@@ -53,20 +53,21 @@ class TokenRows(nn.Module):
         known = torch.where(image[..., None], rows[0], known)
         return torch.where(end[..., None], rows[1], known)
 
-    def logits(self, hidden: Tensor, known: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor, known: Tensor, rows: Tensor) -> Tensor:
         """Put the new tokens' logits where their ids are.
 
         Args:
             hidden: (..., D) as the head reads it.
-            known: (..., X) logits of the language model's own vocabulary.
+            known: (..., X) logits of the language model's own vocabulary; changed in place.
+            rows: (2, D), ``output_rows`` or what stands in for them while a loss is taken apart.
 
         Returns:
             (..., max(X, highest new id + 1)).
         """
-        new = (hidden.to(self.output_rows.dtype) @ self.output_rows.T).to(known.dtype)
+        new = (hidden.to(rows.dtype) @ rows.T).to(known.dtype)
         missing = max(self.tokens) + 1 - known.shape[-1]
         if missing > 0:
             filler = known.new_full((*known.shape[:-1], missing), float("-inf"))
             known = torch.cat([known, filler], dim=-1)
         places = torch.tensor(self.tokens, device=known.device)
-        return known.index_copy(-1, places, new)
+        return known.index_copy_(-1, places, new)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -35,6 +34,7 @@ from miniflamingo.model.language import (
     packed_mask,
     scale_logits,
 )
+from miniflamingo.model.loss import Labelled, summed_loss, token_losses
 from miniflamingo.model.media_mask import READINGS, first_media, latest_media, media_slots
 from miniflamingo.model.resampler import PerceiverResampler
 from miniflamingo.model.vision import FrozenVision, load_vision
@@ -216,10 +216,10 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             **lm_kwargs,
         )
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """(..., D) last hidden states -> (..., X) logits, new tokens included."""
+    def project(self, hidden: Tensor, rows: Tensor) -> Tensor:
+        """(..., D) last hidden states and (2, D) rows of the new tokens -> (..., X) logits."""
         known = self.get_output_embeddings()(hidden)
-        return scale_logits(self.token_rows.logits(hidden, known), self.language.config)
+        return scale_logits(self.token_rows.logits(hidden, known, rows), self.language.config)
 
     def forward(
         self,
@@ -260,8 +260,9 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             ValueError: If media and ``<image>`` tokens do not match, or pixels are unusable.
         """
         if labels is not None:
-            losses = self.token_losses(input_ids, position_ids, pixels, labels, attention_mask)
-            return CausalLMOutputWithPast(loss=losses.sum() / max(1, len(losses)))
+            read = self.read_labelled(input_ids, position_ids, pixels, labels, attention_mask)
+            loss = summed_loss(self.project, read)
+            return CausalLMOutputWithPast(loss=loss / max(1, len(read.labels)))
         out = self.read(
             input_ids,
             attention_mask,
@@ -276,34 +277,41 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         )
         hidden = out.last_hidden_state
         kept = hidden[:, -logits_to_keep:] if logits_to_keep else hidden
-        return CausalLMOutputWithPast(logits=self.logits(kept), past_key_values=out.past_key_values)
+        logits = self.project(kept, self.token_rows.output_rows)
+        return CausalLMOutputWithPast(logits=logits, past_key_values=out.past_key_values)
 
     def token_losses(
+        self, input_ids: Tensor, position_ids: Tensor, pixels: Tensor | None, labels: Tensor
+    ) -> Tensor:
+        """Loss of each labelled token, row after row, in fp32 and without a graph.
+
+        Arguments as in ``forward``.
+        """
+        with torch.no_grad():
+            read = self.read_labelled(input_ids, position_ids, pixels, labels)
+        return token_losses(self.project, read)
+
+    def read_labelled(
         self,
         input_ids: Tensor,
         position_ids: Tensor | None,
         pixels: Tensor | None,
         labels: Tensor,
         attention_mask: Tensor | None = None,
-    ) -> Tensor:
-        """Loss of each labelled token; arguments as in ``forward``, result as ``label_losses``."""
+    ) -> Labelled:
+        """What a loss is computed from: the M positions with something to predict.
+
+        Arguments as in ``forward``.
+        """
         # A cache would keep every layer's keys and values alive, and hide packing from the masks.
         out = self.read(input_ids, attention_mask, pixels, position_ids, use_cache=False)
-        return self.label_losses(out.last_hidden_state, labels)
-
-    def label_losses(self, hidden: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy at the labelled positions alone.
-
-        Args:
-            hidden: (B, L, D) last hidden states.
-            labels: (B, L), ``IGNORE`` where nothing is to be predicted.
-
-        Returns:
-            One fp32 loss per labelled token, row after row.
-        """
         labelled = labels[:, 1:] != IGNORE
-        logits = self.logits(hidden[:, :-1][labelled])
-        return F.cross_entropy(logits.float(), labels[:, 1:][labelled], reduction="none")
+        return Labelled(
+            out.last_hidden_state[:, :-1][labelled],
+            self.token_rows.output_rows,
+            labels[:, 1:][labelled],
+            len(table_of(self.get_output_embeddings())),
+        )
 
     @torch.no_grad()
     def generate(  # type: ignore[override]  # documents, not encoder inputs

@@ -124,7 +124,7 @@ def packed_mask(language: PreTrainedModel, embeds: Tensor, position_ids: Tensor)
     """
     if language.config.model_type != "opt":
         return None
-    kernel = language.config._attn_implementation
+    kernel = str(language.config._attn_implementation)
     if "flash" in kernel and (position_ids == 0).sum() > len(position_ids):
         raise ValueError(
             f"OPT cannot keep packed documents apart with language_attention={kernel!r}; use sdpa."

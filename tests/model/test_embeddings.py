@@ -31,7 +31,8 @@ def test_logits_stand_where_the_ids_are():
         (1, 0): [6.0, 5.0, 0.3],  # a vocabulary that has room for them already
     }
     for (image, end), expected in cases.items():
-        logits = make_rows(image, end).logits(hidden, known)
+        rows = make_rows(image, end)
+        logits = rows.logits(hidden, known.clone(), rows.output_rows)
         torch.testing.assert_close(logits, torch.tensor([expected]))
 
 
