@@ -5,6 +5,7 @@ ARGS ?=
 
 BIN := .venv/bin
 READY := .venv/.ready
+OPENFLAMINGO := .venv-openflamingo
 NAME := $(basename $(notdir $(CONFIG)))
 RUN := runs/$(NAME)
 # The recipes on the embedded world prepare their data first and are scored on it afterwards.
@@ -15,7 +16,8 @@ export GOMP_SPINCOUNT = 3000
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format types layers test data train smoke embedded-clip clean
+.PHONY: help setup lint format types layers test data train smoke embedded-clip bench \
+	bench-openflamingo clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -62,6 +64,21 @@ smoke: $(READY)  ## the whole road in its short form
 embedded-clip: $(READY)  ## train the shipped CLIP again
 	$(BIN)/python -m data_prep.embedded_clip train
 
+# open-flamingo pins torch 2.0.1: it is installed without its pins, in an environment of its own.
+$(OPENFLAMINGO)/.ready: constraints.txt
+	$(PYTHON) -m venv $(OPENFLAMINGO)
+	$(OPENFLAMINGO)/bin/python -m pip install --disable-pip-version-check -c constraints.txt \
+		torch torchvision transformers open_clip_torch einops einops-exts
+	$(OPENFLAMINGO)/bin/python -m pip install --disable-pip-version-check --no-deps open-flamingo==2.0.1
+	@touch $@
+
+bench: $(READY)  ## time training and generation against the arithmetic floor
+	$(BIN)/python -m benchmarks.compare $(ARGS)
+
+bench-openflamingo: $(READY) $(OPENFLAMINGO)/.ready  ## the same beside OpenFlamingo 2.0.1
+	$(BIN)/python -m benchmarks.compare --openflamingo $(OPENFLAMINGO)/bin/python \
+		--out benchmarks/results/openflamingo.json $(ARGS)
+
 clean:  ## remove caches and the smoke run; .venv, data and runs stay
 	rm -rf build dist .pytest_cache .ruff_cache .import_linter_cache data/smoke runs/smoke
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

@@ -8,6 +8,7 @@ from importlib import import_module
 COMMANDS = {
     "fit": ("train a model from a configuration", "miniflamingo.cli.fit"),
     "validate": ("measure the validation loss of a checkpoint", "miniflamingo.cli.fit"),
+    "describe": ("count what a configuration costs", "miniflamingo.cli.describe"),
     "fewshot": ("score few-shot captioning of an exported model", "miniflamingo.cli.fewshot"),
     "caption": ("caption pictures with an exported model", "miniflamingo.cli.caption"),
 }

@@ -212,7 +212,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             inputs_embeds=embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            media=Media(keys_values, self.reading(slots, reads, first)),
+            media=Media(keys_values, self.reading(slots, reads, len(keys_values[0]), first)),
             **lm_kwargs,
         )
 

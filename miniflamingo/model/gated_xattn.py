@@ -94,11 +94,13 @@ class GatedCrossAttention(nn.Module):
             (B, L, D), exactly zero for tokens that read no media.
         """
         queries = pick_rows(self.to_q(self.norm(x)).flatten(0, 1), reading.tokens)  # (G, P, H*K)
-        read = pick_rows(keys_values, reading.media).flatten(1, 2)  # (G, T*Q, 2*H*K)
-        keys, values = read.to(queries.dtype).chunk(2, dim=-1)
+        if reading.media is not None:
+            keys_values = pick_rows(keys_values, reading.media).flatten(1, 2)  # (G, T*Q, 2*H*K)
+        keys, values = keys_values.to(queries.dtype).chunk(2, dim=-1)
         mask = reading.mask
         if mask is not None:
-            mask = mask.repeat_interleave(keys_values.shape[1], dim=-1)[:, None]  # (G, 1, P, T*Q)
+            latents = keys_values.shape[1] // mask.shape[-1]
+            mask = mask.repeat_interleave(latents, dim=-1)[:, None]  # (G, 1, P, T*Q)
         queries, keys, values = (split_heads(x, self.heads) for x in (queries, keys, values))
         out = attend(queries, keys, values, mask)
         out = pick_rows(out.flatten(0, 1), reading.places)  # (B, L, H*K)
@@ -107,9 +109,8 @@ class GatedCrossAttention(nn.Module):
     def forward(self, hidden: Tensor, keys_values: Tensor, reading: Reading) -> Tensor:
         """(B, L, D) -> (B, L, D), in the precision that ``hidden`` came in."""
         x = hidden.to(self.norm.weight.dtype)
-        update = through(self.attention_gate, self.read(x, keys_values, reading))
-        update = update + through(self.ffw_gate, self.ffw(x + update))
-        return hidden + update.to(hidden.dtype)
+        x = add_gated(x, self.attention_gate, self.read(x, keys_values, reading))
+        return add_gated(x, self.ffw_gate, self.ffw(x)).to(hidden.dtype)
 
 
 def pick_rows(rows: Tensor, index: Tensor) -> Tensor:
@@ -117,9 +118,10 @@ def pick_rows(rows: Tensor, index: Tensor) -> Tensor:
     return rows.index_select(0, index.flatten()).unflatten(0, index.shape)
 
 
-def through(gate: Tensor | None, update: Tensor) -> Tensor:
-    """What a gate lets through; all of it where there is none."""
-    return update if gate is None else gate.tanh() * update
+def add_gated(x: Tensor, gate: Tensor | None, update: Tensor) -> Tensor:
+    """``x + tanh(gate) * update``, or all of the update where there is no gate."""
+    update = update.to(x.dtype)
+    return x + update if gate is None else torch.addcmul(x, gate.tanh().to(x.dtype), update)
 
 
 class FusedDecoderLayer(nn.Module):

@@ -66,21 +66,24 @@ class Reading(NamedTuple):
     gathered by the picture they read and no (L, T*Q) mask is ever made.
 
     Attributes:
-        media: (G, T) long, which of the N media a group reads.
+        media: (G, T) long, which of the N media a group reads; None if group n reads item n, as
+            in training, where nothing needs to be copied then.
         tokens: (G, P) long, which of the B*L tokens a group holds, filled up with token 0.
         places: (B, L) long, where among the G*P a token stands; 0 if it reads nothing.
         sees: (B, L) bool, False for tokens that read nothing.
         mask: (G, P, T) bool, which media of its group a token reads; None for all.
     """
 
-    media: Tensor
+    media: Tensor | None
     tokens: Tensor
     places: Tensor
     sees: Tensor
     mask: Tensor | None
 
 
-def read_latest(slots: Tensor, reads: Tensor, first: Tensor | None = None) -> Reading:
+def read_latest(
+    slots: Tensor, reads: Tensor, num_media: int, first: Tensor | None = None
+) -> Reading:
     """Let each token read the latest media item before it, and no other.
 
     A group is a run of tokens of one row that read the same item.
@@ -88,6 +91,7 @@ def read_latest(slots: Tensor, reads: Tensor, first: Tensor | None = None) -> Re
     Args:
         slots: (B, T) long, from ``media_slots``.
         reads: (B, L) long, from ``latest_media``.
+        num_media: N.
         first: (B, L) long, from ``first_media`` where rows hold several documents.
 
     Returns:
@@ -109,17 +113,27 @@ def read_latest(slots: Tensor, reads: Tensor, first: Tensor | None = None) -> Re
     tokens[places[sees.flatten()]] = token[sees.flatten()]
     media = places.new_zeros(groups)
     media[group[starts]] = slots.gather(1, reads.clamp_min(0)).flatten()[starts]
+    in_order = num_media == groups and bool(
+        (media == torch.arange(groups, device=media.device)).all()
+    )
     return Reading(
-        media[:, None], tokens.view(groups, width), places.view_as(reads), sees, mask=None
+        None if in_order else media[:, None],
+        tokens.view(groups, width),
+        places.view_as(reads),
+        sees,
+        mask=None,
     )
 
 
-def read_all_previous(slots: Tensor, reads: Tensor, first: Tensor | None = None) -> Reading:
+def read_all_previous(
+    slots: Tensor, reads: Tensor, num_media: int, first: Tensor | None = None
+) -> Reading:
     """Let each token read every media item before it; a group is a row.
 
     Args:
         slots: (B, T) long, from ``media_slots``.
         reads: (B, L) long, from ``latest_media``.
+        num_media: N.
         first: (B, L) long, from ``first_media`` where rows hold several documents.
 
     Source: Flamingo, section 3.3, the ablation "attend to all previous".

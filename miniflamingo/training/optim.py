@@ -98,5 +98,5 @@ def make_optimizer(
             "optim.schedule=cosine needs to know the last step; set trainer.max_steps or use "
             "optim.schedule=constant."
         )
-    optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=config.betas)
+    optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=config.betas, fused=True)
     return optimizer, LambdaLR(optimizer, lambda step: rate_factor(step, config, total_steps))

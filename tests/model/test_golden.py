@@ -114,7 +114,9 @@ def test_cross_attention(attend):
     is_media = tensors["input.is_media"].bool()
     slots, reads = flat_slots(is_media, tensors["input.media"].shape[1]), latest_media(is_media)
 
-    update = block.read(tensors["input.text"], keys_values, READINGS[attend](slots, reads))
+    update = block.read(
+        tensors["input.text"], keys_values, READINGS[attend](slots, reads, len(keys_values))
+    )
     compare = tensors["output.compare"].bool()
     assert_agrees(update[compare], tensors["output.update"][compare])
     blind = reads < 0
@@ -125,7 +127,7 @@ def test_cross_attention(attend):
         after = block.read(
             tensors["input.text_after"][:, place : place + 1],
             keys_values,
-            READINGS[attend](slots, reads[:, -1:]),
+            READINGS[attend](slots, reads[:, -1:], len(keys_values)),
         )
         expected = tensors["output.update_after"][:, place : place + 1]
         assert_agrees(after, expected)
@@ -138,7 +140,7 @@ def test_gated_block():
     assert block.ffw_gate.item() == pytest.approx(golden["gates"]["ff"])
     is_media = tensors["input.is_media"].bool()
     slots = flat_slots(is_media, tensors["input.media"].shape[1])
-    reading = READINGS["latest"](slots, latest_media(is_media))
+    reading = READINGS["latest"](slots, latest_media(is_media), len(keys_values))
     out = block(tensors["input.text"], keys_values, reading)
     assert_agrees(out, tensors["output.text"])
 

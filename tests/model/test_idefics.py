@@ -199,7 +199,9 @@ class Blocks:
 
     def run_ours(self, text: Tensor, media: Tensor) -> Tensor:
         """(B, L, D) text and (N, Q, E) media -> (B, L, D)."""
-        return self.ours(text, *self.projection(media), read_latest(self.slots, self.reads))
+        return self.ours(
+            text, *self.projection(media), read_latest(self.slots, self.reads, len(media))
+        )
 
     def run_theirs(self, text: Tensor, media: Tensor, gate: Tensor | None = None) -> Tensor:
         """The same by Idefics' layer, which takes each row's media in a row."""

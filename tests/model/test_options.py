@@ -112,7 +112,7 @@ def block_and_inputs(**options):
     torch.manual_seed(0)
     block = GatedCrossAttention(8, XattnConfig(heads=2, head_width=4, ffw_mult=2, **options))
     is_media = torch.tensor([[0, 1, 0, 1, 0]]).bool()
-    reading = read_latest(media_slots(is_media), latest_media(is_media))
+    reading = read_latest(media_slots(is_media), latest_media(is_media), 2)
     return block, torch.randn(1, 5, 8), torch.randn(2, 3, 16), reading
 
 
