@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -44,8 +45,26 @@ class SquaredReLU(nn.Module):
         return F.relu(x).square()
 
 
-def feed_forward(width: int, mult: int, activation: str) -> nn.Sequential:
+class FeedForward(nn.Sequential):
     """Pre-norm two-layer perceptron without biases.
+
+    What the activation gives is as wide as the hidden layer and cheap to compute, so the backward
+    pass computes it again instead of keeping it.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., W) -> (..., W)."""
+        norm, up, activation, down = self
+        return checkpoint(
+            lambda hidden: down(activation(hidden)),
+            up(norm(x)),
+            use_reentrant=False,
+            preserve_rng_state=False,  # nothing is drawn
+        )
+
+
+def feed_forward(width: int, mult: int, activation: str) -> FeedForward:
+    """Make a feed-forward.
 
     Args:
         width: Of input and output.
@@ -53,7 +72,7 @@ def feed_forward(width: int, mult: int, activation: str) -> nn.Sequential:
         activation: ``gelu`` or ``squared_relu``.
     """
     activations = {"gelu": nn.GELU, "squared_relu": SquaredReLU}
-    return nn.Sequential(
+    return FeedForward(
         nn.LayerNorm(width),
         nn.Linear(width, width * mult, bias=False),
         activations[activation](),
