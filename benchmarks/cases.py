@@ -22,6 +22,10 @@ SHOT = (10, 14)
 """Shortest and longest caption of a support example."""
 
 
+UNPACKED = "/unpacked"
+"""Ends the name of a case that gives each document a row of its own, for comparison."""
+
+
 @dataclass(frozen=True)
 class Padding:
     """To what OpenFlamingo's own data code pads every document.
@@ -49,6 +53,7 @@ class Case:
         precision: ``fp32``, or ``bf16`` under autocast.
         documents: Captions of each. In a prompt an open picture follows them.
         padding: Of OpenFlamingo's interleaved data; None pads to the longest document.
+        pack: Tokens of a row that our documents share; None gives each a row of its own.
         beams: Of a generation.
         train_input_rows: Ours alone; OpenFlamingo always trains its rows.
         both: Whether OpenFlamingo can run it, too.
@@ -60,6 +65,7 @@ class Case:
     precision: Precision = "fp32"
     documents: tuple[Captions, ...] = ((8,),)
     padding: Padding | None = None
+    pack: int | None = None
     beams: int = 1
     train_input_rows: bool = True
     both: bool = True

@@ -17,7 +17,7 @@ from benchmarks.cases import Case
 from benchmarks.floor import DTYPES
 from benchmarks.measure import LONG, SHORT
 from benchmarks.workloads import Document, Shapes, count_media, draw_pixels
-from miniflamingo.data.collate import count_positions, pad_left, pad_right
+from miniflamingo.data.collate import count_positions, pack_rows, pad_left, pad_right
 from miniflamingo.model.config import (
     MiniFlamingoConfig,
     ResamplerConfig,
@@ -133,11 +133,17 @@ class Ours:
         return draw_pixels(media, self.shapes.image_size)
 
     def train_batch(self, documents: list[Document], case: Case) -> TrainBatch:
-        """Rows padded to the longest, and only media that exist."""
+        """Packed or padded to the longest, as our processor does; only media that exist."""
+        lengths = [len(document.ids) for document in documents]
+        rows = [[place] for place in range(len(lengths))]
+        if case.pack is not None:
+            rows = pack_rows(lengths, max(case.pack, *lengths))
+        ids = [[token for place in row for token in documents[place].ids] for row in rows]
+        labels = [[label for place in row for label in documents[place].labels] for row in rows]
         return TrainBatch(
-            pad_right([document.ids for document in documents], self.shapes.vocabulary.pad),
-            count_positions([[len(document.ids)] for document in documents]),
-            pad_right([document.labels for document in documents], -100),
+            pad_right(ids, self.shapes.vocabulary.pad),
+            count_positions([[lengths[place] for place in row] for row in rows]),
+            pad_right(labels, -100),
             self.pixels(documents),
         )
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from benchmarks.cases import UNPACKED
+
 Record = Mapping[str, Any]
 Clock = Literal["seconds", "cpu"]
 """Wall time, or the CPU time of all threads, which other jobs on the cores disturb less."""
@@ -246,6 +248,24 @@ def growth_table(summaries: Sequence[Summary]) -> Table:
     return Table("Growth", ("from, to", "floor", *heads), rows)
 
 
+def packing_table(records: Sequence[Record], clock: Clock) -> Table:
+    """Tokens per second of ours with and without documents sharing rows."""
+    found = {record["case"]["name"]: record for record in records}
+    rows = []
+    for name, record in found.items():
+        alone = found.get(f"{name}{UNPACKED}")
+        if alone is None:
+            continue
+        tokens = sum(
+            1 + sum(words + 2 for words in document) for document in record["case"]["documents"]
+        )
+        apart, packed = (
+            quotient(tokens, summarise(each, clock).side(OURS).seconds) for each in (alone, record)
+        )
+        rows.append((name, number(apart), number(packed), times(packed, apart)))
+    return Table("Packing", ("case", "a row each, tokens/s", "packed, tokens/s", "faster"), rows)
+
+
 class Goal(NamedTuple):
     """A figure that a case must reach.
 
@@ -354,6 +374,7 @@ def tables(records: Sequence[Record], clock: Clock = "seconds") -> list[Table]:
         size_table("Peak memory", summaries, ("train", "generate"), "peak_bytes", "GB"),
         size_table("Checkpoint", summaries, ("checkpoint",), "checkpoint_bytes", "MB"),
         growth_table(summaries),
+        packing_table(records, clock),
         goal_table(summaries),
     )
     return [without_empty_columns(table) for table in made if table.rows]
