@@ -7,7 +7,7 @@ token, a picture, 49 words, an end of chunk, a picture, 49 words, an end of chun
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from typing import Literal
 
@@ -117,14 +117,18 @@ def train_cases() -> list[Case]:
     for every in (1, 4):
         for precision, (many, pairs) in batches.items():
             workloads = {
-                "interleaved": ((even_captions(256, 5),) * many, Padding(256, 5)),
-                "pairs": ((even_captions(32, 1),) * pairs, None),
-                "as-they-come": (as_they_come(many), Padding(256, 5)),
-                "pairs-as-they-come": (pairs_as_they_come(pairs), None),
+                "interleaved": ((even_captions(256, 5),) * many, Padding(256, 5), None),
+                "pairs": ((even_captions(32, 1),) * pairs, None, None),
+                "as-they-come": (as_they_come(many), Padding(256, 5), 256),
+                "pairs-as-they-come": (pairs_as_they_come(pairs), None, 256),
             }
-            for workload, (documents, padding) in workloads.items():
+            for workload, (documents, padding, pack) in workloads.items():
                 name = f"train/{workload}/every-{every}/{precision}"
-                cases.append(Case(name, "train", every, precision, documents, padding))
+                case = Case(name, "train", every, precision, documents, padding, pack)
+                cases.append(case)
+                if pack is not None and precision == "fp32":
+                    apart = replace(case, name=name + UNPACKED, pack=None, both=False)
+                    cases.append(apart)
         for tokens in (128, 512):
             cases.append(
                 Case(

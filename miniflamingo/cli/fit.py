@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -17,6 +18,9 @@ from rich.console import Console
 from miniflamingo.data.datamodule import InterleavedData
 from miniflamingo.model.parameters import parameter_table
 from miniflamingo.training.module import FlamingoModule
+from miniflamingo.training.precision import bfloat16_warning
+
+log = logging.getLogger(__name__)
 
 
 @rank_zero_only
@@ -53,8 +57,13 @@ class FlamingoCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
-        """Show what trains."""
+        """Show what trains, and warn of arithmetic that this machine is slow in."""
         rank_zero_only(Console().print)(parameter_table(self.model.model))
+        dtypes = {parameter.dtype for parameter in self.model.parameters()}
+        mixed = str(self.trainer.precision).startswith("bf16")
+        on_cpu = self.trainer.strategy.root_device.type == "cpu"
+        if on_cpu and (mixed or torch.bfloat16 in dtypes) and (warning := bfloat16_warning()):
+            rank_zero_only(log.warning)(warning)
 
     def after_fit(self) -> None:
         """Export, unless the run was interrupted."""

@@ -18,9 +18,9 @@ class VisionConfig:
     Attributes:
         name: Any name that ``open_clip.create_model`` takes: a built-in one (``ViT-L-14``), a
             folder (``local-dir:data/models/embedded-clip``) or a hub id (``hf-hub:...``).
-        pretrained: Weight tag or file for a built-in name.
+        pretrained: Weight tag of a built-in name, or a weight file for any name.
         stages: Which intermediate feature maps to read, as the tower counts them, concatenated on
-            the finest grid. None reads the last, after the tower's final norm.
+            the finest grid. None reads what the tower itself pools (``FrozenVision``).
         image_size: Pixels of a side, where it should not be the encoder's own.
         dtype: Precision of the encoder's weights and arithmetic.
     """

@@ -142,8 +142,8 @@ def gated_activations(
         inner, width = block.to_q.weight.shape
         hidden = block.ffw.get_parameter("1.weight").shape[0]
         # What the two norms read, in float32; what they give, and both updates before their gates;
-        # queries, what attention gives and the same in text order; before and after activation.
-        token = 2 * width * FLOAT32 + value * (4 * width + 3 * inner + 2 * hidden)
+        # queries, what attention gives and the same in text order; what the activation reads.
+        token = 2 * width * FLOAT32 + value * (4 * width + 3 * inner + hidden)
         copies = 0 if autocast is None else matrix_size(block) * value
         total += tokens * token + media * latents * 2 * inner * value + copies
     return total
