@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -9,25 +10,28 @@ from torch import Tensor
 
 
 def pack_rows(lengths: Sequence[int], room: int) -> list[list[int]]:
-    """Share rows among documents: each goes into the first row that has room for it.
+    """Share as few rows as possible among documents, filled as evenly as possible.
+
+    Even rows matter more than full ones: all are padded to the longest. So the longest documents
+    are placed first, each in the emptiest row.
 
     Args:
         lengths: Of the documents, none above ``room``.
-        room: Length of a row.
+        room: Most tokens of a row.
 
     Returns:
-        For each row the places of its documents.
+        For each row the places of its documents, in order.
     """
-    rows: list[list[int]] = []
-    left: list[int] = []
-    for place, length in enumerate(lengths):
-        row = next((i for i, free in enumerate(left) if free >= length), len(rows))
-        if row == len(rows):
-            rows.append([])
-            left.append(room)
-        rows[row].append(place)
-        left[row] -= length
-    return rows
+    for num_rows in range(math.ceil(sum(lengths) / room), len(lengths) + 1):
+        rows: list[list[int]] = [[] for _ in range(num_rows)]
+        filled = [0] * num_rows
+        for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+            emptiest = filled.index(min(filled))
+            rows[emptiest].append(place)
+            filled[emptiest] += lengths[place]
+        if max(filled) <= room:
+            return sorted(sorted(row) for row in rows)
+    raise AssertionError(f"a document of {max(lengths)} tokens is longer than a row of {room}")
 
 
 def pad_right(rows: Sequence[Sequence[int]], filler: int) -> Tensor:

@@ -1,5 +1,7 @@
 """Documents that share a row do not know of each other."""
 
+import random
+
 import pytest
 import tiny
 import torch
@@ -28,9 +30,21 @@ def loss(model, batch):
     ).loss
 
 
-def test_documents_go_into_the_first_row_that_has_room():
-    assert pack_rows([5, 4, 3, 6, 2], room=8) == [[0, 2], [1, 4], [3]]
+def test_rows_are_few_and_even():
+    assert pack_rows([5, 4, 3, 6, 2], room=11) == [[0, 1], [2, 3, 4]]  # 9 and 11 tokens
+    assert pack_rows([5, 4, 3, 6, 2], room=10) == [[0, 4], [1, 2], [3]]  # 7, 7 and 6
     assert pack_rows([8, 8], room=8) == [[0], [1]]
+    assert pack_rows([3, 3, 3], room=100) == [[0, 1, 2]]
+    assert pack_rows([6, 6, 6, 2, 2, 2], room=9) == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_no_row_is_overfull_and_no_document_lost():
+    draw = random.Random(0)
+    for _ in range(200):
+        lengths = [draw.randint(1, 40) for _ in range(draw.randint(1, 30))]
+        rows = pack_rows(lengths, room=40)
+        assert sorted(place for row in rows for place in row) == list(range(len(lengths)))
+        assert all(sum(lengths[place] for place in row) <= 40 for row in rows)
 
 
 def test_packed_rows_hold_the_same_documents(processor):
