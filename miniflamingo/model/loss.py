@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LOGITS_AT_ONCE = {"cpu": 2**22, "cuda": 2**26}
-"""Logits of one piece: few enough for a CPU's caches, enough to fill a GPU."""
+LOGITS_AT_ONCE = {"cpu": 2**24, "cuda": 2**26}
+"""Logits of one piece: few enough to be small beside a step, enough for fast matrix products."""
 
 Project = Callable[[Tensor, Tensor], Tensor]
 """(M, D) hidden states and (2, D) rows of the new tokens -> (M, X) logits."""
