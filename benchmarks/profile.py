@@ -78,7 +78,7 @@ def train_table() -> Table:
     documents = measure.documents_of(case, OPT_125M)
     batch = side.train_batch(documents, case)
     side.train_step(batch)
-    floor = side.flops(case, documents)["step"] / matmul_rate("fp32")["seconds"]
+    floor = side.flops(case, documents)["step"] / matmul_rate("fp32").seconds
     seconds = seconds_by_kind(lambda: side.train_step(batch))
     return to_table(f"Training step, {TRAIN}", seconds, floor)
 
