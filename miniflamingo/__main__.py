@@ -11,6 +11,7 @@ COMMANDS = {
     "describe": ("count what a configuration costs", "miniflamingo.cli.describe"),
     "fewshot": ("score few-shot captioning of an exported model", "miniflamingo.cli.fewshot"),
     "caption": ("caption pictures with an exported model", "miniflamingo.cli.caption"),
+    "latents": ("show what the learned latents are and look at", "miniflamingo.cli.latents"),
 }
 
 

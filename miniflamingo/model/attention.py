@@ -52,12 +52,12 @@ class FeedForward(nn.Sequential):
     pass computes it again instead of keeping it.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # named as in the base class
         """(..., W) -> (..., W)."""
         norm, up, activation, down = self
         return checkpoint(
             lambda hidden: down(activation(hidden)),
-            up(norm(x)),
+            up(norm(input)),
             use_reentrant=False,
             preserve_rng_state=False,  # nothing is drawn
         )

@@ -73,7 +73,7 @@ class XattnConfig:
         gate: A tanh gate for each layer (the paper's), for each channel of it, or none.
         start: The first two leave the language model exactly as it was. ``closed_gates`` sets the
             gates to zero as in the paper; ``zero_outputs`` opens them and zeroes the output
-            projections, so that gradients reach the latents from the first step. ``random``
+            projections, so that gradients reach the latents from the second step. ``random``
             leaves gates open and projections as drawn: with ``gate: none`` the paper's ablation.
     """
 

@@ -14,7 +14,7 @@ def product_time(dtype: torch.dtype, size: int = 512) -> float:
     times = []
     for _ in range(4):
         start = time.perf_counter()
-        matrix @ matrix
+        torch.mm(matrix, matrix)
         times.append(time.perf_counter() - start)
     return statistics.median(times[1:])  # the first one wakes threads up
 
