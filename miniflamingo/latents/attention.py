@@ -158,14 +158,7 @@ def gated_attention(
         T items. Rows sum to 1, or are zero for tokens that read no media.
     """
     x = hidden.to(block.norm.weight.dtype)
-    queries = pick_rows(block.to_q(block.norm(x)).flatten(0, 1), reading.tokens)  # (G, P, H*K)
-    if reading.media is not None:
-        keys_values = pick_rows(keys_values, reading.media).flatten(1, 2)  # (G, T*Q, 2*H*K)
-    keys, _ = keys_values.to(queries.dtype).chunk(2, dim=-1)
-    mask = reading.mask
-    if mask is not None:
-        latents = keys_values.shape[1] // mask.shape[-1]
-        mask = mask.repeat_interleave(latents, dim=-1)[:, None]  # (G, 1, P, T*Q)
-    weights = weights_of(split_heads(queries, block.heads), split_heads(keys, block.heads), mask)
+    queries, keys, _, mask = block.groups(x, keys_values, reading)
+    weights = weights_of(queries, keys, mask)  # (G, H, P, S)
     by_token = weights.transpose(1, 2).flatten(0, 1)  # (G*P, H, S)
     return pick_rows(by_token, reading.places) * reading.sees[..., None, None]

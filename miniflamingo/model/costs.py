@@ -22,7 +22,7 @@ from transformers.pytorch_utils import Conv1D
 from miniflamingo.model.config import XattnConfig
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.gated_xattn import FusedDecoderLayer, GatedCrossAttention
-from miniflamingo.model.language import LAYER_PATHS
+from miniflamingo.model.language import decoder_layers
 
 
 class DocumentShape(NamedTuple):
@@ -180,15 +180,9 @@ def gated_flops(model: MiniFlamingo, tokens: int, pairs: int) -> int:
     )
 
 
-def layers_of(model: MiniFlamingo) -> list[nn.Module]:
-    """The language model's layers, fused ones included."""
-    layers = model.language.get_submodule(LAYER_PATHS[model.language.config.model_type])
-    return list(layers.children())
-
-
 def layers_with_gradient(model: MiniFlamingo) -> int:
     """How many layers of the language model, from the top down, the backward pass goes through."""
-    layers = layers_of(model)
+    layers = decoder_layers(model.language)
     if model.token_rows.input_rows.requires_grad:
         return len(layers)
     return len(layers) - [isinstance(layer, FusedDecoderLayer) for layer in layers].index(True)
@@ -211,7 +205,7 @@ def language_flops(model: MiniFlamingo, tokens: int, pairs: int) -> Flops:
         tokens: How many go through it.
         pairs: (token, earlier token) pairs of one layer.
     """
-    layers = layers_of(model)
+    layers = decoder_layers(model.language)
     linear = [2 * tokens * matrix_size(layer, (GatedCrossAttention,)) for layer in layers]
     base = model.language.base_model
     around = 2 * tokens * matrix_size(base, (GatedCrossAttention,)) - sum(linear)

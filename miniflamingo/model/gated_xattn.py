@@ -82,6 +82,25 @@ class GatedCrossAttention(nn.Module):
             nn.init.zeros_(self.to_out.weight)
             nn.init.zeros_(self.ffw.get_parameter("3.weight"))
 
+    def groups(
+        self, x: Tensor, keys_values: Tensor, reading: Reading
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """What ``attend`` takes: tokens and media brought together; arguments as in ``read``.
+
+        Returns:
+            Queries (G, H, P, K), keys and values (G, H, T*Q, K), mask (G, 1, P, T*Q) or None.
+        """
+        queries = pick_rows(self.to_q(self.norm(x)).flatten(0, 1), reading.tokens)  # (G, P, H*K)
+        if reading.media is not None:
+            keys_values = pick_rows(keys_values, reading.media).flatten(1, 2)  # (G, T*Q, 2*H*K)
+        keys, values = keys_values.to(queries.dtype).chunk(2, dim=-1)
+        mask = reading.mask
+        if mask is not None:
+            latents = keys_values.shape[1] // mask.shape[-1]
+            mask = mask.repeat_interleave(latents, dim=-1)[:, None]
+        queries, keys, values = (split_heads(x, self.heads) for x in (queries, keys, values))
+        return queries, keys, values, mask
+
     def read(self, x: Tensor, keys_values: Tensor, reading: Reading) -> Tensor:
         """Cross-attention without gate or residual.
 
@@ -93,16 +112,7 @@ class GatedCrossAttention(nn.Module):
         Returns:
             (B, L, D), exactly zero for tokens that read no media.
         """
-        queries = pick_rows(self.to_q(self.norm(x)).flatten(0, 1), reading.tokens)  # (G, P, H*K)
-        if reading.media is not None:
-            keys_values = pick_rows(keys_values, reading.media).flatten(1, 2)  # (G, T*Q, 2*H*K)
-        keys, values = keys_values.to(queries.dtype).chunk(2, dim=-1)
-        mask = reading.mask
-        if mask is not None:
-            latents = keys_values.shape[1] // mask.shape[-1]
-            mask = mask.repeat_interleave(latents, dim=-1)[:, None]  # (G, 1, P, T*Q)
-        queries, keys, values = (split_heads(x, self.heads) for x in (queries, keys, values))
-        out = attend(queries, keys, values, mask)
+        out = attend(*self.groups(x, keys_values, reading))
         out = pick_rows(out.flatten(0, 1), reading.places)  # (B, L, H*K)
         return self.to_out(out * reading.sees[..., None])
 

@@ -20,12 +20,12 @@ from miniflamingo.model.costs import (
     DocumentShape,
     frame_costs,
     frames_of,
-    layers_of,
     layers_with_gradient,
     matrix_size,
 )
 from miniflamingo.model.embeddings import table_of
 from miniflamingo.model.flamingo import MiniFlamingo
+from miniflamingo.model.language import decoder_layers
 
 FLOAT32 = 4
 """Bytes of a float32."""
@@ -121,7 +121,7 @@ def language_activations(
             kept = kept_bytes(
                 lambda: plain(inputs_embeds=embedded, use_cache=False), plain.parameters()
             )
-    return kept * layers_with_gradient(model) // len(layers_of(model))
+    return kept * layers_with_gradient(model) // len(decoder_layers(model.language))
 
 
 def gated_activations(

@@ -15,10 +15,10 @@ from miniflamingo.model.costs import (
     attention_width,
     frame_costs,
     generation_flops,
-    layers_of,
     layers_with_gradient,
     step_flops,
 )
+from miniflamingo.model.language import decoder_layers
 from miniflamingo.model.outline import outline_vision
 
 CLIP = Path(__file__).parents[2] / "configs" / "embedded_clip"
@@ -150,4 +150,4 @@ def test_a_convolutional_tower(build):
 
 
 def test_layers_are_found(build):
-    assert len(layers_of(build())) == tiny.LAYERS
+    assert len(decoder_layers(build().language)) == tiny.LAYERS
