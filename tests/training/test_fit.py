@@ -115,7 +115,8 @@ def test_fit_trains_logs_checkpoints_and_exports(fit, config, capsys):
 
 def test_validation_by_hand(fit, config, processor, world):
     """The logged loss is the mean over tokens of all validation documents."""
-    from miniflamingo.data.shards import find_shards, read_samples, to_document
+    from miniflamingo.data.layouts.choose import to_document
+    from miniflamingo.data.shards import find_shards, read_samples
 
     config["trainer"]["max_steps"] = 2
     run = fit(config)
@@ -208,7 +209,8 @@ def test_logging_may_be_off(fit, config):
 @pytest.mark.slow
 def test_two_ranks(write, config, processor, world, tmp_path):
     """They train one model, and together read every validation document once."""
-    from miniflamingo.data.shards import find_shards, read_samples, to_document
+    from miniflamingo.data.layouts.choose import to_document
+    from miniflamingo.data.shards import find_shards, read_samples
 
     config["trainer"] |= {"devices": 2, "strategy": "ddp", "max_steps": 4, "val_check_interval": 4}
     line = [sys.executable, "-m", "miniflamingo", "fit", "--config", write(config)]
