@@ -2,7 +2,7 @@
 
 Two layouts, told apart by what a sample holds: a pair (``KEY.jpg`` and ``KEY.txt``), and an
 interleaved document (``KEY.json`` with ordered ``chunks``, its pictures beside it as ``KEY.0.jpg``,
-``KEY.1.jpg`` and so on).
+``KEY.1.jpg`` and so on; patch features computed beforehand as ``KEY.0.safetensors``).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from webdataset.shardlists import expand_urls
 from webdataset.tariterators import tarfile_samples
 
+from miniflamingo.data.patches import PATCHES_ENDING, read_patches
 from miniflamingo.document import Chunk, Document
 
 IMAGE_ENDINGS = ("jpg", "jpeg", "png", "webp")
@@ -88,6 +89,8 @@ def _chunk(sample: RawSample, entry: dict[str, Any]) -> Chunk:
         raise BadSample(f"sample {sample['__key__']!r}: the text {text!r} in its json is no text.")
     if names is None:
         return Chunk(None, text)
+    if isinstance(names, str) and names.endswith(PATCHES_ENDING) and names in sample:
+        return Chunk(read_patches(sample[names]), text)
     frames = []
     for name in [names] if isinstance(names, str) else names:
         if name not in sample:

@@ -32,7 +32,9 @@ def usable_document(sample: RawSample) -> Document | None:
     try:
         document = to_document(sample)
         chunks = [
-            replace(chunk, image=[load_image(frame) for frame in chunk.frames] or None)
+            replace(chunk, image=[load_image(frame) for frame in chunk.frames])
+            if chunk.frames
+            else chunk
             for chunk in document.chunks
         ]
     except ValueError as error:
