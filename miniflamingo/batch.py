@@ -45,8 +45,8 @@ class Batch(NamedTuple):
             i-th ``<image>`` token of the batch stands for ``pixels[i]``.
         keys: Names of the documents in reading order, for messages.
         tokens: How many of the B*L tokens are no padding.
-        counts: What was read on the way to this batch: samples ``read`` and ``used``, those that were
-            dropped by reason, ``shards`` read to their end and ``broken_shard`` among them.
+        counts: What was read on the way to this batch: samples ``read`` and ``used``, those dropped
+            by reason, ``shards`` read to their end and ``broken_shard`` among them.
         progress: How far the reader of this batch has come; None outside of training.
     """
 

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from miniflamingo.data.datamodule import InterleavedData
-from miniflamingo.data.mixture import loss_weights
+from miniflamingo.data.mixture import MixtureKind, loss_weights
 from miniflamingo.model.parameters import parameter_table
 from miniflamingo.training.module import FlamingoModule
 from miniflamingo.training.precision import bfloat16_warning
@@ -33,6 +33,13 @@ def export_run(module: FlamingoModule, folder: Path) -> None:
     Console().print(f"exported to {folder}")
 
 
+def weights_of_sources(sources: dict[str, Any], mixture: MixtureKind) -> dict[str, float]:
+    """The weights of the losses, as parsed settings of the data have them."""
+    # While it parses, jsonargparse wraps the fields of a dataclass within a dict.
+    settings = {name: source.get("init_args", source) for name, source in sources.items()}
+    return loss_weights({name: each["weight"] for name, each in settings.items()}, mixture)
+
+
 class FlamingoCLI(LightningCLI):
     """Links what is needed twice, prints the parameters, exports at the end."""
 
@@ -41,9 +48,8 @@ class FlamingoCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """One processor, made by the model, used by the data; weights as the sources say."""
         parser.link_arguments("model.processor", "data.processor", apply_on="instantiate")
-        parser.link_arguments(
-            ("data.sources", "data.mixture"), "model.source_weights", loss_weights
-        )
+        sources = ("data.sources", "data.mixture")
+        parser.link_arguments(sources, "model.source_weights", weights_of_sources)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Log to TensorBoard and CSV in the run's folder, unless the config names other loggers."""

@@ -21,9 +21,7 @@ from miniflamingo.data.stream import BatchStream, check_readers
 from miniflamingo.data.validation import ValidationStream
 
 
-def find_sources(
-    sources: Mapping[str, SourceConfig], readers: int
-) -> dict[str, list[str]]:
+def find_sources(sources: Mapping[str, SourceConfig], readers: int) -> dict[str, list[str]]:
     """Find the shards of all sources.
 
     Args:
@@ -91,7 +89,9 @@ class InterleavedData(L.LightningDataModule):
     @property
     def ranks(self) -> tuple[int, int]:
         """This rank and how many there are."""
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        return (
+            (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        )
 
     def order(self, name: str) -> Order:
         """What the order of a source's samples follows from."""
@@ -148,9 +148,7 @@ class InterleavedData(L.LightningDataModule):
         """Endless steps of training."""
         weights = {name: source.weight for name, source in self.sources.items()}
         accumulate = 1 if self.trainer is None else self.trainer.accumulate_grad_batches
-        return Mixture(
-            self.source_loader, self.steps, weights, self.mixture, self.seed, accumulate
-        )
+        return Mixture(self.source_loader, self.steps, weights, self.mixture, self.seed, accumulate)
 
     def steps(self) -> int:
         """How many steps of the mixture training has taken."""

@@ -5,17 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
-from typing import Literal
+from typing import Any, Literal
 
 from miniflamingo.batch import Batch
-from miniflamingo.data.source import SourceConfig
 
 MixtureKind = Literal["all", "sample"]
 
 
-def loss_weights(sources: Mapping[str, SourceConfig], mixture: MixtureKind) -> dict[str, float]:
-    """Weight of each source's loss in a step: a source that is drawn by its weight counts whole."""
-    return {name: source.weight if mixture == "all" else 1.0 for name, source in sources.items()}
+def loss_weights(weights: Mapping[str, float], kind: MixtureKind) -> dict[str, float]:
+    """Weight of each source's loss in a step: one that is drawn by its weight counts whole."""
+    return {name: weight if kind == "all" else 1.0 for name, weight in weights.items()}
 
 
 def drawn_source(weights: Mapping[str, float], seed: int, step: int) -> str:
@@ -65,3 +64,10 @@ class Mixture(Iterable[dict[str, Batch]]):
             if self.kind == "sample":
                 names = [drawn_source(self.weights, self.seed, step // self.accumulate)]
             yield {name: next(batches[name]) for name in names}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tell Lightning that resuming is safe; ``InterleavedData`` keeps what there is to."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take what ``state_dict`` gave."""

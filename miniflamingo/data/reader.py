@@ -152,7 +152,7 @@ class Reader:
                 for sample in read_shard(self.order.shards[part.shard], self.timeout):
                     ref = Ref(place, found)
                     found += 1
-                    if ref in wanted or (ref >= stands.next and part.holds(ref.index)):
+                    if ref in wanted or (ref >= stands.next and part.holds(ref.sample)):
                         yield ref, sample
             except BrokenShard as error:
                 log.warning("%s", error)
@@ -163,4 +163,4 @@ class Reader:
 
     def _lost(self, share: Sequence[Part], ref: Ref) -> Dropped:
         url = self.order.shards[share[ref.part].shard]
-        return Dropped("lost", f"sample {ref.index} of {url} could be read before the resume.")
+        return Dropped("lost", f"sample {ref.sample} of {url} could be read before the resume.")

@@ -54,14 +54,14 @@ class Header(tarfile.TarInfo):
     """
 
     @classmethod
-    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> tarfile.TarInfo:
+    def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:  # type: ignore[override]
         """Read the next header.
 
         Raises:
             tarfile.ReadError: If it is damaged or missing.
         """
         try:
-            header = super().fromtarfile(tarfile_)
+            header = super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise
         except tarfile.HeaderError as error:
@@ -131,7 +131,7 @@ def read_files(stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
     """Name and content of each regular file of a tar, compressed or not."""
     with tarfile.open(fileobj=stream, mode="r|*", tarinfo=Header, bufsize=BLOCK) as tar:
         for member in tar:
-            tar.members = []  # it would keep every header
+            tar.members = []  # type: ignore[attr-defined]  # it would keep every header
             if not member.isreg() or re.match(r"__[^/]*__($|/)", member.name):
                 continue  # webdataset's own notes among them
             file = tar.extractfile(member)
@@ -157,7 +157,7 @@ def group_files(files: Iterable[tuple[str, bytes]], url: str) -> Iterator[RawSam
 
     for name, content in files:
         key, ending = base_plus_ext(name)
-        if key is None:
+        if key is None or ending is None:
             continue  # no ending: a folder's README, say
         if sample and key != sample["__key__"]:
             yield finished()

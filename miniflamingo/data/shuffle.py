@@ -37,7 +37,7 @@ class Ref(NamedTuple):
     """A sample by its places: of the part among those of a reader, and of itself in the shard."""
 
     part: int
-    index: int
+    sample: int
 
 
 class Replay(NamedTuple):
@@ -111,11 +111,11 @@ def remaining(parts: Sequence[Part], sizes: Sequence[int], replay: Replay) -> li
         if place > replay.next.part:
             left.append(part)
             continue
-        buffered = frozenset(ref.index for ref in replay.buffer if ref.part == place)
+        buffered = frozenset(ref.sample for ref in replay.buffer if ref.part == place)
         if place < replay.next.part:
             part = Part(part.shard, sizes[place], buffered)
         else:
-            passed = replay.next.index
+            passed = replay.next.sample
             later = frozenset(index for index in part.extra if index >= passed)
             part = Part(part.shard, max(part.start, passed), buffered | later)
         if part.extra or place == replay.next.part:

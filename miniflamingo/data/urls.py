@@ -6,7 +6,7 @@ import glob
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPException, HTTPResponse
-from typing import IO
+from typing import IO, cast
 from urllib.request import urlopen
 
 import fsspec
@@ -25,18 +25,20 @@ class Download:
         self.missing = None if length is None else int(length)
 
     def read(self, size: int) -> bytes:
-        """Read at most so many bytes.
+        """Read what has come, at most so many bytes; nothing at the end.
 
         Raises:
             OSError: If the server falls silent or breaks off.
         """
+        if self.missing == 0:
+            return b""
         try:
-            content = self.answer.read(size)
+            content = self.answer.read1(size)
         except HTTPException as error:
             raise OSError(f"the server broke off: {error!r}") from error
         if self.missing is not None:
             self.missing -= len(content)
-            if not content and self.missing > 0:
+            if not content:
                 raise OSError(f"the server broke off {self.missing} bytes before the end")
         return content
 
@@ -71,9 +73,10 @@ def open_url(url: str, timeout: float) -> Iterator[IO[bytes]]:
     elif scheme in OPENED_HERE:
         stream = gopen(url)
     else:
-        stream = fsspec.open(url, "rb").open()
+        files, path = fsspec.url_to_fs(url)
+        stream = files.open(path, "rb")
     with closing(stream):
-        yield stream
+        yield cast(IO[bytes], stream)  # they all read and close
 
 
 def find_matches(url: str) -> list[str]:

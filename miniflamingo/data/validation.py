@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, cycle, islice
 
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -22,8 +23,8 @@ log = logging.getLogger(__name__)
 class ValidationStream(IterableDataset[Batch]):
     """Batches of all validation documents, once.
 
-    Samples are dealt in rounds of a batch for each rank, so that ranks which must wait for each
-    other give equally many. A rank that has no usable document in a round repeats one that it gave.
+    Samples are dealt in rounds of a batch for each rank. Ranks wait for each other, so each gives
+    as many batches of as many documents as the others: one that is short repeats its own.
     """
 
     def __init__(
@@ -61,24 +62,21 @@ class ValidationStream(IterableDataset[Batch]):
         """
         info = get_worker_info()
         assert info is None or info.num_workers == 1
-        spare: Document | None = None
-        due = 0
+        known: list[Document] = []  # to be repeated
+        due: list[tuple[list[Document], int]] = []
         for round_ in self.rounds():
-            documents = [
-                document
-                for sample in round_[self.rank :: self.world_size]
-                if (document := self.document(sample)) is not None
-            ]
-            if not documents and spare is None:
-                due += 1
+            share = map(self.document, round_[self.rank :: self.world_size])
+            documents = [document for document in share if document is not None]
+            size = math.ceil(len(round_) / self.world_size)
+            due.append((documents, size if self.world_size > 1 else len(documents)))
+            known = [*known, *documents][-self.source.batch_size :]
+            if not known:
                 continue
-            spare = documents[-1] if documents else spare
-            assert spare is not None
-            for _ in range(due):
-                yield self.processor.batch([spare], self.max_tokens)
-            due = 0
-            yield self.processor.batch(documents or [spare], self.max_tokens)
-        if spare is None:
+            for documents, size in due:
+                if batch := list(islice(chain(documents, cycle(known)), size)):
+                    yield self.processor.batch(batch, self.max_tokens, self.source.pack)
+            due.clear()
+        if not known:
             raise ValueError(
                 f"data.validation: not one usable document for rank {self.rank} of "
                 f"{self.world_size} in {self.source.urls!r}; the log says why."

@@ -69,5 +69,5 @@ def test_what_remains_is_what_was_not_drawn(size, taken):
     stands = replay(parts, sizes, taken, size, random.Random(0))
     left = remaining(parts, sizes, stands)
     found = {(part.shard, index) for part in left for index in range(9) if part.holds(index)}
-    expected = {(parts[ref.part].shard, ref.index) for ref in set(refs) - set(drawn)}
+    expected = {(parts[ref.part].shard, ref.sample) for ref in set(refs) - set(drawn)}
     assert {(shard, index) for shard, index in found if index < SIZES[shard]} == expected

@@ -233,4 +233,4 @@ def test_what_a_shard_no_longer_gives_is_counted(make, tmp_path):
     counts = Counter()
     for batch in islice(make([str(shard)], 1, shuffle=4, state=state), 4):
         counts.update(batch.counts)
-    assert counts["lost"] == sum(ref.index > 2 for ref in held)
+    assert counts["lost"] == sum(ref.sample > 2 for ref in held)
