@@ -103,9 +103,6 @@ class FlamingoModule(L.LightningModule):
         for source, loss in losses.items():
             documents = len(batch[source].keys)
             self.log(f"train/loss/{source}", loss, prog_bar=True, batch_size=documents)
-            if batch[source].skipped:
-                skipped = float(batch[source].skipped)
-                self.log(f"train/skipped/{source}", skipped, batch_size=1, reduce_fx="sum")
         weighted = [self.source_weights[source] * loss for source, loss in losses.items()]
         return torch.stack(weighted).sum()
 
