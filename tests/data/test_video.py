@@ -5,6 +5,7 @@ import io
 import av
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 
 from miniflamingo import Chunk, Document
@@ -13,26 +14,11 @@ from miniflamingo.data.video import evenly, read_clip
 from miniflamingo.document import Video
 
 
-def clip(frames, size=(32, 24), ending="mp4", codec="mpeg4", path=None, **settings):
-    """A clip whose n-th frame is grey of level 8 n."""
-    file = io.BytesIO()
-    with av.open(path or file, "w", format=ending, **settings) as container:
-        stream = container.add_stream(codec, rate=10)
-        stream.width, stream.height = size
-        stream.pix_fmt = "yuv420p"
-        stream.bit_rate = 4_000_000
-        for level in range(frames):
-            picture = np.full((size[1], size[0], 3), 8 * level, dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    return path.read_bytes() if path else file.getvalue()
-
-
 def levels(frames):
     return [round(np.array(frame).mean() / 8) for frame in frames]
 
 
-CLIP = clip(20)
+CLIP = tiny.clip(20)
 CODECS = [("mp4", "mpeg4"), ("mp4", "libx264"), ("webm", "libvpx")]
 
 
@@ -49,7 +35,7 @@ def test_frames_are_taken_evenly(count, most):
 
 @pytest.mark.parametrize(("ending", "codec"), CODECS)
 def test_frames_of_a_clip(ending, codec):
-    content = clip(20, ending=ending, codec=codec)
+    content = tiny.clip(20, ending=ending, codec=codec)
     frames = read_clip(Video(content, max_frames=4))
     assert levels(frames) == [2, 7, 12, 17]
     assert {(frame.mode, frame.size) for frame in frames} == {("RGB", (32, 24))}
@@ -63,7 +49,7 @@ def test_a_clip_may_be_a_file(tmp_path):
 
 
 def test_large_frames_are_shrunk():
-    assert read_clip(Video(clip(1, (128, 64))), least_side=16)[0].size == (64, 32)
+    assert read_clip(Video(tiny.clip(1, (128, 64))), least_side=16)[0].size == (64, 32)
 
 
 def test_the_processor_takes_a_clip_as_it_is(processor):
@@ -81,7 +67,7 @@ def frames_or_reason(content):
 
 def test_a_clip_that_breaks_off_gives_what_it_has_or_is_named(tmp_path):
     """Wherever it is cut: its index stands at the end, or in front, as streaming wants it."""
-    in_front = clip(20, path=tmp_path / "clip.mp4", options={"movflags": "faststart"})
+    in_front = tiny.clip(20, path=tmp_path / "clip.mp4", options={"movflags": "faststart"})
     assert in_front.index(b"moov") < in_front.index(b"mdat")
     found = {
         frames_or_reason(content[:length])
