@@ -29,6 +29,8 @@ class Batch(NamedTuple):
         keys: Names of the documents in reading order, for messages.
         tokens: How many of the B*L tokens are no padding.
         skipped: Unusable documents passed over on the way to this batch, for the trainer to count.
+        labels_in_step: Labelled tokens of all batches of this source that this rank accumulates
+            gradients over before one optimiser step; 0 where a step is one batch.
     """
 
     input_ids: Tensor
@@ -38,3 +40,9 @@ class Batch(NamedTuple):
     keys: list[str]
     tokens: int
     skipped: int = 0
+    labels_in_step: int = 0
+
+    @property
+    def num_labels(self) -> Tensor:
+        """How many tokens of this batch are predicted, a scalar. The first of a row never is."""
+        return (self.labels[:, 1:] != IGNORE).sum()

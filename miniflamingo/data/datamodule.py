@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import lightning as L
 from torch.utils.data import DataLoader
 
 from miniflamingo.batch import Batch
+from miniflamingo.data.accumulate import StepLoader
 from miniflamingo.data.processor import MiniFlamingoProcessor
 from miniflamingo.data.shards import find_shards, read_samples
 from miniflamingo.data.stream import BatchStream, usable_document
@@ -74,9 +76,10 @@ class InterleavedData(L.LightningDataModule):
         """Start the streams where the checkpoint was written."""
         self.first_batch = state_dict["batches"]
 
-    def train_dataloader(self) -> dict[str, DataLoader[Batch]]:
+    def train_dataloader(self) -> dict[str, Iterable[Batch]]:
         """One endless loader for each source."""
-        return {name: self.source_loader(name) for name in self.sources}
+        batches = self.trainer.accumulate_grad_batches if self.trainer is not None else 1
+        return {name: StepLoader(self.source_loader(name), batches) for name in self.sources}
 
     def source_loader(self, name: str) -> DataLoader[Batch]:
         """An endless loader of one source, from where training stands."""

@@ -112,6 +112,8 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         scale = getattr(language.get_input_embeddings(), "embed_scale", 1.0)
         with torch.no_grad():
             model.token_rows.input_rows.mul_(scale)
+        if config.fingerprints is None:  # now, while every process has all weights
+            config.fingerprints = export.fingerprints(model)
         return model
 
     @classmethod
@@ -133,9 +135,17 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         export.check_fingerprints(model, folder)
         return model.eval()
 
-    def save_pretrained(self, folder: str | Path) -> None:  # type: ignore[override]
-        """Write configuration, own weights and card; frozen weights are named, not copied."""
-        export.save(self, folder)
+    def save_pretrained(  # type: ignore[override]
+        self, folder: str | Path, is_main_process: bool = True
+    ) -> None:
+        """Write configuration, own weights and card; frozen weights are named, not copied.
+
+        Args:
+            folder: Made if missing; its files are replaced.
+            is_main_process: Whether this process writes. All processes of distributed training
+                must call this: where weights are sharded they gather them.
+        """
+        export.save(self, folder, is_main_process)
 
     def train(self, mode: bool = True) -> MiniFlamingo:
         """Set the new layers' mode; the frozen parts stay in eval mode, without dropout."""
@@ -157,6 +167,10 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         assert head is not None
         return head
 
+    def encode(self, pixels: Tensor) -> Tensor:
+        """(N, F, C, H, W) pixels -> (N, F, V, E) patches."""
+        return self.vision(pixels)
+
     def resample(self, pixels: Tensor) -> Tensor:
         """(N, F, C, H, W) pixels -> (N, Q, W) tokens of the media."""
         return self.resampler(self.vision(pixels))
@@ -168,15 +182,16 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             pixels: (N, F, C, H, W), or None for text alone.
 
         Returns:
-            For each gated layer (N, Q, 2*H*K); N = 1, read by no token, for text alone.
+            For each gated layer (N, Q, 2*H*K). Text alone gets a black picture, N = 1, that no
+            token reads: so all ranks of a training run use the same weights in every step.
 
         Raises:
             ValueError: If pixels do not fit the encoder or are not finite.
         """
         if pixels is None or len(pixels) == 0:
-            latents = self.resampler.latents
-            return self.media_projection(torch.zeros_like(latents)[None])
-        check_pixels(pixels, self.vision.preprocessing["size"])
+            height, width = self.vision.size
+            pixels = torch.zeros(1, 1, 3, height, width, device=self.resampler.latents.device)
+        check_pixels(pixels, self.vision.size)
         return self.media_projection(self.resample(pixels))
 
     def read(

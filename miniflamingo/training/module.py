@@ -9,6 +9,10 @@ import torch
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor
+=======
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+>>>>>>> 216c08d (Sharded training by FSDP2, frozen weights too; a step is the same however it is split over ranks and accumulated batches)
 
 from miniflamingo.batch import IGNORE, Batch
 from miniflamingo.data.processor import MiniFlamingoProcessor
@@ -16,9 +20,21 @@ from miniflamingo.model.checkpointing import checkpoint_activations as activatio
 from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig, make_config
 from miniflamingo.model.export import is_own_weight, own_state_dict
 from miniflamingo.model.flamingo import MiniFlamingo
+from miniflamingo.model.gather import whole
 from miniflamingo.model.media_mask import latest_media
+from miniflamingo.model.sharding import shard
 from miniflamingo.tokens import load_tokenizer, media_tokens
 from miniflamingo.training.optim import OptimConfig, make_optimizer
+from miniflamingo.training.sharding import ShardedStrategy
+
+
+def drop_frozen_weights(
+    module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]
+) -> None:
+    """Leave frozen weights out of a state dict: they are where the configuration says."""
+    for name in list(state):
+        if not is_own_weight(name.removeprefix(f"{prefix}model.")):
+            del state[name]
 
 
 class FlamingoModule(L.LightningModule):
@@ -57,7 +73,8 @@ class FlamingoModule(L.LightningModule):
             ValueError: If a frozen part cannot be found or used.
         """
         super().__init__()
-        self.strict_loading = False  # checkpoints hold own weights; see on_load_checkpoint
+        self.strict_loading = False  # a state dict holds own weights; see on_load_checkpoint
+        self.register_state_dict_post_hook(drop_frozen_weights)
         tokenizer = load_tokenizer(language)
         config = make_config(
             language, vision, resampler, xattn, media_tokens(tokenizer), train_input_rows
@@ -69,6 +86,21 @@ class FlamingoModule(L.LightningModule):
         self.processor = MiniFlamingoProcessor(tokenizer, self.model.vision.preprocessing)
         self.optim = optim
         self.source_weights = source_weights
+
+    def configure_model(self) -> None:
+        """Share the weights out, where the strategy does so; called again, it does nothing.
+
+        Raises:
+            ValueError: If it is a sharding strategy that is not ours.
+        """
+        if self.device_mesh is None or isinstance(self.model, FSDPModule):
+            return
+        if not isinstance(self.trainer.strategy, ShardedStrategy):
+            raise ValueError(
+                f"trainer.strategy={type(self.trainer.strategy).__name__} writes checkpoints that "
+                "no other strategy can read; use trainer.strategy=sharded."
+            )
+        shard(self.model, self.device_mesh["data_parallel"])
 
     def setup(self, stage: str) -> None:
         """Check that every source has a weight and every weight a source.
@@ -95,16 +127,27 @@ class FlamingoModule(L.LightningModule):
         return out.loss
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
-        """Sum the loss of every source by its weight."""
-        losses = {source: self.loss(part) for source, part in batch.items()}
-        for source, loss in losses.items():
+        """Sum the loss of every source by its weight.
+
+        A source's loss is the mean over its labelled tokens of the whole step, those on other ranks
+        and of other accumulated batches included: so a step is the same however it is split.
+        """
+        labels = torch.stack([part.num_labels for part in batch.values()])  # long
+        sums = torch.stack([self.loss(part) for part in batch.values()]) * labels
+        in_step = labels.new_tensor([part.labels_in_step for part in batch.values()])
+        in_step = torch.where(in_step > 0, in_step, labels)
+        mine = torch.stack([sums.detach(), labels, in_step])
+        losses, labels, in_step = self.trainer.strategy.reduce(mine, reduce_op="sum")
+        for source, loss in zip(batch, losses / labels.clamp_min(1), strict=True):
             documents = len(batch[source].keys)
             self.log(f"train/loss/{source}", loss, prog_bar=True, batch_size=documents)
             if batch[source].skipped:
                 skipped = float(batch[source].skipped)
                 self.log(f"train/skipped/{source}", skipped, batch_size=1, reduce_fx="sum")
-        weighted = [self.source_weights[source] * loss for source, loss in losses.items()]
-        return torch.stack(weighted).sum()
+        # Gradients are averaged over ranks and accumulated batches, but have to be summed.
+        parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        weights = sums.new_tensor([self.source_weights[source] for source in batch])
+        return (weights * parts / in_step.clamp_min(1) * sums).sum()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the loss, the same by place in the document, and that with swapped pictures."""
@@ -136,10 +179,207 @@ class FlamingoModule(L.LightningModule):
         for layer, block in enumerate(self.model.gated_blocks()):
             for name, gate in (("attention", block.attention_gate), ("ffw", block.ffw_gate)):
                 if gate is not None:
-                    gates[f"gate/{name}/{layer}"] = gate.detach().tanh().mean()
+                    gates[f"gate/{name}/{layer}"] = whole(gate.detach()).tanh().mean()
         gradient = self.model.resampler.latents.grad
         assert gradient is not None
-        self.log_dict({**gates, "train/latents_grad_norm": gradient.norm()})
+        self.log_dict({**gates, "train/latents_grad_norm": whole(gradient).norm()})
+
+    def configure_optimizers(self) -> Any:
+        """AdamW and its schedule, stepped with the optimiser."""
+        steps = self.trainer.estimated_stepping_batches
+        # A fused one unscales float16 gradients itself, after they should have been clipped.
+        fused = self.trainer.precision != "16-mixed"
+        optimizer, scheduler = make_optimizer(self.model, self.optim, steps, fused)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the trainer is told to.
+
+        Lightning's mixed precision refuses to clip for a fused optimiser, for the sake of float16's
+        scaled gradients. bfloat16 has none, so the way of all other precisions is right.
+        """
+        algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+        plugin = self.trainer.precision_plugin
+        Precision.clip_gradients(plugin, optimizer, gradient_clip_val or 0.0, algorithm)
+
+
+from miniflamingo.batch import IGNORE, Batch
+from miniflamingo.data.processor import MiniFlamingoProcessor
+from miniflamingo.model.checkpointing import checkpoint_activations as activation_checkpointing
+from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig, make_config
+from miniflamingo.model.export import is_own_weight, own_state_dict
+from miniflamingo.model.flamingo import MiniFlamingo
+from miniflamingo.model.gather import whole
+from miniflamingo.model.media_mask import latest_media
+from miniflamingo.model.sharding import shard
+from miniflamingo.tokens import load_tokenizer, media_tokens
+from miniflamingo.training.optim import OptimConfig, make_optimizer
+from miniflamingo.training.sharding import ShardedStrategy
+
+
+def drop_frozen_weights(
+    module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]
+) -> None:
+    """Leave frozen weights out of a state dict: they are where the configuration says."""
+    for name in list(state):
+        if not is_own_weight(name.removeprefix(f"{prefix}model.")):
+            del state[name]
+
+
+class FlamingoModule(L.LightningModule):
+    """Next-token loss over several sources. Source: Flamingo, section 2.4 and equation 2."""
+
+    def __init__(
+        self,
+        language: str,
+        vision: VisionConfig,
+        resampler: ResamplerConfig,
+        xattn: XattnConfig,
+        optim: OptimConfig,
+        source_weights: dict[str, float],
+        train_input_rows: bool = True,
+        language_dtype: str = "auto",
+        language_attention: str = "sdpa",
+        checkpoint_activations: bool = False,
+    ) -> None:
+        """Load the frozen parts and build the new ones.
+
+        Args:
+            language: Folder or hub name of the frozen language model.
+            vision: The frozen image encoder.
+            resampler: Shape of the perceiver resampler.
+            xattn: Shape and places of the gated blocks.
+            optim: Optimiser and schedule.
+            source_weights: Loss weight of each training source.
+            train_input_rows: Whether the input embeddings of the new tokens train.
+            language_dtype: Precision of the frozen language model; ``auto`` as it was saved.
+            language_attention: transformers' name of the frozen language model's attention kernel.
+                ``eager`` is the fastest on a CPU for texts of a few hundred tokens.
+            checkpoint_activations: Whether layers are computed again in the backward pass instead
+                of keeping what they need for it: less memory, a slower step.
+
+        Raises:
+            ValueError: If a frozen part cannot be found or used.
+        """
+        super().__init__()
+        self.strict_loading = False  # a state dict holds own weights; see on_load_checkpoint
+        self.register_state_dict_post_hook(drop_frozen_weights)
+        tokenizer = load_tokenizer(language)
+        config = make_config(
+            language, vision, resampler, xattn, media_tokens(tokenizer), train_input_rows
+        )
+        self.model = MiniFlamingo.build(config, language_dtype)
+        self.model.language.set_attn_implementation(language_attention)
+        if checkpoint_activations:
+            activation_checkpointing(self.model.language, self.model.resampler)
+        self.processor = MiniFlamingoProcessor(tokenizer, self.model.vision.preprocessing)
+        self.optim = optim
+        self.source_weights = source_weights
+
+    def configure_model(self) -> None:
+        """Share the weights out, where the strategy does so; called again, it does nothing.
+
+        Raises:
+            ValueError: If it is a sharding strategy that is not ours.
+        """
+        if self.device_mesh is None or isinstance(self.model, FSDPModule):
+            return
+        if not isinstance(self.trainer.strategy, ShardedStrategy):
+            raise ValueError(
+                f"trainer.strategy={type(self.trainer.strategy).__name__} writes checkpoints that "
+                "no other strategy can read; use trainer.strategy=sharded."
+            )
+        shard(self.model, self.device_mesh["data_parallel"])
+
+    def setup(self, stage: str) -> None:
+        """Check that every source has a weight and every weight a source.
+
+        Raises:
+            ValueError: If the two differ.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        names = set(getattr(data, "sources", self.source_weights))
+        if names != set(self.source_weights):
+            raise ValueError(
+                f"model.source_weights names {sorted(self.source_weights)} but data.sources has "
+                f"{sorted(names)}; give each source one weight."
+            )
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean loss over the labelled tokens of a batch."""
+        out = self.model(
+            batch.input_ids,
+            position_ids=batch.position_ids,
+            pixels=batch.pixels,
+            labels=batch.labels,
+        )
+        return out.loss
+
+    def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
+        """Sum the loss of every source by its weight.
+
+        A source's loss is the mean over its labelled tokens of the whole step, those on other ranks
+        and of other accumulated batches included: so a step is the same however it is split.
+        """
+        labels = torch.stack([part.num_labels for part in batch.values()])  # long
+        sums = torch.stack([self.loss(part) for part in batch.values()]) * labels
+        in_step = labels.new_tensor([part.labels_in_step for part in batch.values()])
+        in_step = torch.where(in_step > 0, in_step, labels)
+        mine = torch.stack([sums.detach(), labels, in_step])
+        losses, labels, in_step = self.trainer.strategy.reduce(mine, reduce_op="sum")
+        for source, loss in zip(batch, losses / labels.clamp_min(1), strict=True):
+            documents = len(batch[source].keys)
+            self.log(f"train/loss/{source}", loss, prog_bar=True, batch_size=documents)
+            if batch[source].skipped:
+                skipped = float(batch[source].skipped)
+                self.log(f"train/skipped/{source}", skipped, batch_size=1, reduce_fx="sum")
+        # Gradients are averaged over ranks and accumulated batches, but have to be summed.
+        parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        weights = sums.new_tensor([self.source_weights[source] for source in batch])
+        return (weights * parts / in_step.clamp_min(1) * sums).sum()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the loss, the same by place in the document, and that with swapped pictures."""
+        labels = batch.labels[:, 1:]
+        slot = latest_media(batch.input_ids == self.model.tokens.image)[:, 1:][labels != IGNORE]
+        losses = self.token_losses(batch, batch.pixels)
+        tokens = len(losses) * self.trainer.world_size  # averaged over ranks as an integer
+        self.log("val/loss", losses.mean(), prog_bar=True, batch_size=tokens, sync_dist=True)
+        for place in range(int(slot.max()) + 1):
+            here = losses[slot == place]
+            if len(here):  # not synced: ranks would wait for places that only one of them has
+                self.log(f"val/loss_by_place/{place}", here.mean(), batch_size=len(here))
+        if len(batch.keys) == 1:
+            return  # a lone document has no other's pictures to read
+        per_document = max(1, len(batch.pixels) // len(batch.keys))
+        swapped = self.token_losses(batch, batch.pixels.roll(per_document, 0)).mean()
+        self.log("val/loss_swapped", swapped, prog_bar=True, batch_size=tokens, sync_dist=True)
+
+    def token_losses(self, batch: Batch, pixels: Tensor) -> Tensor:
+        """One loss for each labelled token, row after row, reading the given pixels."""
+        return self.model.token_losses(batch.input_ids, batch.position_ids, pixels, batch.labels)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log the gates of each layer and the gradient norm of the learned latents."""
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if not every or (self.trainer.global_step + 1) % every:  # logged at the end of this step
+            return
+        gates = {}
+        for layer, block in enumerate(self.model.gated_blocks()):
+            for name, gate in (("attention", block.attention_gate), ("ffw", block.ffw_gate)):
+                if gate is not None:
+                    gates[f"gate/{name}/{layer}"] = whole(gate.detach()).tanh().mean()
+        gradient = self.model.resampler.latents.grad
+        assert gradient is not None
+        self.log_dict({**gates, "train/latents_grad_norm": whole(gradient).norm()})
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, stepped with the optimiser."""
@@ -176,6 +416,8 @@ class FlamingoModule(L.LightningModule):
             if is_own_weight(name.removeprefix("model."))
         }
 
+=======
+>>>>>>> 216c08d (Sharded training by FSDP2, frozen weights too; a step is the same however it is split over ranks and accumulated batches)
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that does not hold exactly the new weights of this model.
 
