@@ -110,7 +110,7 @@ def run(
     """Train, validate, export and save a checkpoint; returns what was seen."""
     module = make_module(language, clip, **settings)
     losses = Losses()
-    halfway = ModelCheckpoint(folder, "half", every_n_train_steps=10, save_on_train_epoch_end=False)
+    halfway = ModelCheckpoint(folder, "{step}", every_n_train_steps=10, save_top_k=-1)
     trainer = L.Trainer(
         accelerator="cpu",
         devices=ranks,

@@ -64,7 +64,7 @@ def together(models, alone, tmp_path_factory):
     """Two processes, each with half of the documents of a step."""
     folder = tmp_path_factory.mktemp("together")
     plan = {name: models | {"ranks": 2} | settings for name, settings in PLAN.items()}
-    plan["sharded-resumed"]["resume"] = str(alone[0] / "half.ckpt")
+    plan["sharded-resumed"]["resume"] = str(alone[0] / "step=10.ckpt")
     for name in plan:
         (folder / name).mkdir()
     launch(folder, plan)
@@ -115,8 +115,8 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(models, together, 
 
 
 def test_checkpoints_go_from_one_strategy_to_another(models, alone, together, tmp_path):
-    half = torch.load(together["sharded"][0] / "half.ckpt", weights_only=True)
-    expected = torch.load(alone[0] / "half.ckpt", weights_only=True)
+    half = torch.load(together["sharded"][0] / "step=10.ckpt", weights_only=True)
+    expected = torch.load(alone[0] / "step=10.ckpt", weights_only=True)
     assert half["state_dict"].keys() == expected["state_dict"].keys()
     (mine,), (others,) = half["optimizer_states"], expected["optimizer_states"]
     assert mine["param_groups"] == others["param_groups"]
@@ -124,6 +124,6 @@ def test_checkpoints_go_from_one_strategy_to_another(models, alone, together, tm
 
     _, resumed = together["sharded-resumed"]
     torch.testing.assert_close(curves(resumed), curves(alone[1])[10:], rtol=0, atol=1e-5)
-    resume = str(together["sharded"][0] / "half.ckpt")
+    resume = str(together["sharded"][0] / "step=10.ckpt")
     resumed = ranks.run(tmp_path, **models, resume=resume)
     torch.testing.assert_close(curves(resumed), curves(alone[1])[10:], rtol=0, atol=1e-5)
