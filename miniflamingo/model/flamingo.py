@@ -99,7 +99,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         Raises:
             ValueError: If a frozen part cannot be found or used.
         """
-        language = load_language(config.language, dtype)
+        language = load_language(config.language, dtype, config.language_bits)
         config.text_config = copy.deepcopy(language.config)
         model = cls(config, language, load_vision(VisionConfig(**(config.vision or {}))))
         end_token = language.config.eos_token_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -14,6 +14,7 @@ from torch.distributed.fsdp import FSDPModule
 from miniflamingo.batch import IGNORE, Batch
 from miniflamingo.data.processor import MiniFlamingoProcessor
 from miniflamingo.model.checkpointing import checkpoint_activations as activation_checkpointing
+from miniflamingo.model.compiling import compile_in_place
 from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig, make_config
 from miniflamingo.model.export import encoder_fingerprint, is_own_weight, own_state_dict
 from miniflamingo.model.flamingo import MiniFlamingo
@@ -47,8 +48,10 @@ class FlamingoModule(L.LightningModule):
         source_weights: dict[str, float],
         train_input_rows: bool = True,
         language_dtype: str = "auto",
+        language_bits: Literal[4, 8] | None = None,
         language_attention: str = "sdpa",
         checkpoint_activations: bool = False,
+        compile_layers: bool = False,
     ) -> None:
         """Load the frozen parts and build the new ones.
 
@@ -61,10 +64,14 @@ class FlamingoModule(L.LightningModule):
             source_weights: Loss weight of each training source.
             train_input_rows: Whether the input embeddings of the new tokens train.
             language_dtype: Precision of the frozen language model; ``auto`` as it was saved.
+            language_bits: Quantise the matrices of the frozen language model's layers to 8 bits
+                (LLM.int8) or 4 (NF4), by bitsandbytes. Not with ``trainer.strategy: sharded``.
             language_attention: transformers' name of the frozen language model's attention kernel.
                 ``eager`` is the fastest on a CPU for texts of a few hundred tokens.
             checkpoint_activations: Whether layers are computed again in the backward pass instead
                 of keeping what they need for it: less memory, a slower step.
+            compile_layers: Whether layers are compiled by ``torch.compile``: a faster step after
+                a first one that takes a minute or more. On a CPU it needs a C++ compiler.
 
         Raises:
             ValueError: If a frozen part cannot be found or used.
@@ -74,12 +81,20 @@ class FlamingoModule(L.LightningModule):
         self.register_state_dict_post_hook(drop_frozen_weights)
         tokenizer = load_tokenizer(language)
         config = make_config(
-            language, vision, resampler, xattn, media_tokens(tokenizer), train_input_rows
+            language,
+            vision,
+            resampler,
+            xattn,
+            media_tokens(tokenizer),
+            train_input_rows,
+            language_bits,
         )
         self.model = MiniFlamingo.build(config, language_dtype)
         self.model.language.set_attn_implementation(language_attention)
         if checkpoint_activations:
             activation_checkpointing(self.model.language, self.model.resampler)
+        if compile_layers:
+            compile_in_place(self.model)
         encoder = self.model.vision
         self.processor = MiniFlamingoProcessor(
             tokenizer, encoder.preprocessing, encoder_fingerprint(encoder)
@@ -91,7 +106,7 @@ class FlamingoModule(L.LightningModule):
         """Share the weights out, where the strategy does so; called again, it does nothing.
 
         Raises:
-            ValueError: If it is a sharding strategy that is not ours.
+            ValueError: If it is a sharding strategy that is not ours, or weights are quantised.
         """
         if self.device_mesh is None or isinstance(self.model, FSDPModule):
             return
@@ -99,6 +114,12 @@ class FlamingoModule(L.LightningModule):
             raise ValueError(
                 f"trainer.strategy={type(self.trainer.strategy).__name__} writes checkpoints that "
                 "no other strategy can read; use trainer.strategy=sharded."
+            )
+        if self.model.config.language_bits is not None:
+            raise ValueError(
+                f"model.language_bits={self.model.config.language_bits} cannot be sharded: "
+                "quantised weights cannot be shared out. Use trainer.strategy=ddp, or leave "
+                "model.language_bits out."
             )
         shard(self.model, self.device_mesh["data_parallel"])
 
