@@ -52,6 +52,8 @@ class Batch(NamedTuple):
         progress: How far the reader of this batch has come; None outside of training.
         patches: (N, F, V, E) what the frozen encoder made of the media, computed beforehand, in the
             place of ``pixels``; None for a batch of pictures.
+        labels_in_step: Labelled tokens of all batches of this source that this rank accumulates
+            gradients over before one optimiser step; 0 where a step is one batch.
     """
 
     input_ids: Tensor
@@ -63,6 +65,12 @@ class Batch(NamedTuple):
     counts: dict[str, int] = {}  # noqa: RUF012  # never changed in place
     progress: Progress | None = None
     patches: Tensor | None = None
+    labels_in_step: int = 0
+
+    @property
+    def num_labels(self) -> Tensor:
+        """How many tokens of this batch are predicted, a scalar. The first of a row never is."""
+        return (self.labels[:, 1:] != IGNORE).sum()
 
     @property
     def media(self) -> dict[str, Tensor]:
