@@ -10,15 +10,21 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
+from miniflamingo.cli.preflight import check_recipe
 from miniflamingo.data.datamodule import InterleavedData
 from miniflamingo.model.parameters import parameter_table
+from miniflamingo.training.checkpoint import CheckpointFiles
 from miniflamingo.training.module import FlamingoModule
+from miniflamingo.training.non_finite import SkipNonFinite
 from miniflamingo.training.precision import bfloat16_warning
+from miniflamingo.training.preemption import Preemption
+from miniflamingo.training.random_state import RandomStates
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +37,34 @@ def export_run(module: FlamingoModule, folder: Path) -> None:
     Console().print(f"exported to {folder}")
 
 
+class RunConfig(SaveConfigCallback):
+    """Keeps the configuration of the run in its folder and in each checkpoint."""
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """As the YAML text that ``--config`` reads."""
+        checkpoint["config"] = self.parser.dump(self.config, skip_none=False)
+
+
 class FlamingoCLI(LightningCLI):
-    """Links what is needed twice, prints the parameters, exports at the end."""
+    """Checks before it loads, links what is needed twice, exports at the end."""
 
     model: FlamingoModule
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """One processor, made by the model, used by the data."""
+        """One processor, made by the model, used by the data; ``non_finite`` is always on."""
         parser.link_arguments("model.processor", "data.processor", apply_on="instantiate")
+        parser.add_lightning_class_args(SkipNonFinite, "non_finite")
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning looks for hyper-parameters in the checkpoint here; ours keep none."""
+
+    def instantiate_classes(self) -> None:
+        """Check what can be checked before anything is loaded."""
+        subcommand = str(self.subcommand)
+        check_recipe(self.config[subcommand], training=subcommand == "fit")
+        super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Log to TensorBoard and CSV in the run's folder, unless the config names other loggers."""
@@ -54,6 +80,11 @@ class FlamingoCLI(LightningCLI):
         has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if settings.get("enable_progress_bar") is not False and not has_bar:
             kwargs["callbacks"] = [*callbacks, TQDMProgressBar(refresh_rate=5)]
+        plugins = settings.get("plugins") or []
+        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins])]
+        kwargs["plugins"].append(CheckpointFiles())
+        if SLURMEnvironment.detect():  # the batch script requeues, by the exit code of Preemption
+            kwargs["plugins"].append(SLURMEnvironment(auto_requeue=False))
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
@@ -85,6 +116,10 @@ def main(arguments: list[str]) -> None:
         args=None if arguments == sys.argv[1:] else arguments,
         parser_kwargs={"allow_abbrev": False},
         seed_everything_default=0,
+        save_config_callback=RunConfig,
         save_config_kwargs={"overwrite": True},
-        trainer_defaults={"enable_model_summary": False},  # our own table says more
+        trainer_defaults={
+            "enable_model_summary": False,  # our own table says more
+            "callbacks": [RandomStates(), Preemption()],
+        },
     )
