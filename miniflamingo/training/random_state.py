@@ -11,17 +11,13 @@ import torch
 
 
 def random_state() -> dict[str, Any]:
-    """States of the generators of this process, as tensors and plain values.
-
-    numpy's legacy generator gives an array, which would have to be unpickled; torch's and Python's
-    do not.
-    """
+    """States of the generators of this process, as plain numbers: nothing has to be unpickled."""
     kind, keys, position, has_gauss, gauss = np.random.get_state()
     return {
         "python": random.getstate(),
-        "numpy": (kind, torch.from_numpy(np.asarray(keys)).clone(), position, has_gauss, gauss),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "numpy": (kind, np.asarray(keys).tolist(), position, has_gauss, gauss),
+        "torch": torch.get_rng_state().tolist(),
+        "cuda": torch.cuda.get_rng_state().tolist() if torch.cuda.is_available() else None,
     }
 
 
@@ -30,10 +26,10 @@ def set_random_state(state: dict[str, Any]) -> None:
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     kind, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((kind, keys.numpy(), position, has_gauss, gauss))
-    torch.set_rng_state(state["torch"].cpu())
+    np.random.set_state((kind, np.array(keys, np.uint32), position, has_gauss, gauss))
+    torch.set_rng_state(torch.tensor(state["torch"], dtype=torch.uint8))
     if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"].cpu())
+        torch.cuda.set_rng_state(torch.tensor(state["cuda"], dtype=torch.uint8))
 
 
 class RandomStates(L.Callback):
