@@ -1,4 +1,4 @@
-"""The real command in processes of its own, forked from one that has imported everything already."""
+"""The real command in processes of its own, forked from one that has imported everything."""
 
 import multiprocessing
 import os

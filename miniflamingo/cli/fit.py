@@ -20,6 +20,7 @@ from miniflamingo.cli.preflight import check_recipe
 from miniflamingo.data.datamodule import InterleavedData
 from miniflamingo.model.parameters import parameter_table
 from miniflamingo.training.checkpoint import CheckpointFiles
+from miniflamingo.training.lost_rank import tells_of_lost_rank
 from miniflamingo.training.module import FlamingoModule
 from miniflamingo.training.non_finite import SkipNonFinite
 from miniflamingo.training.precision import bfloat16_warning
@@ -107,19 +108,33 @@ def main(arguments: list[str]) -> None:
 
     Args:
         arguments: ``fit`` or ``validate`` and its options.
+
+    Raises:
+        SystemExit: With 75 if the run was told to stop and can go on (``Preemption``), with 1 if
+            another rank is gone.
     """
     logging.basicConfig(format="%(message)s")
     logging.getLogger("miniflamingo").setLevel(logging.INFO)
-    FlamingoCLI(
-        FlamingoModule,
-        InterleavedData,
-        args=None if arguments == sys.argv[1:] else arguments,
-        parser_kwargs={"allow_abbrev": False},
-        seed_everything_default=0,
-        save_config_callback=RunConfig,
-        save_config_kwargs={"overwrite": True},
-        trainer_defaults={
-            "enable_model_summary": False,  # our own table says more
-            "callbacks": [RandomStates(), Preemption()],
-        },
-    )
+    try:
+        FlamingoCLI(
+            FlamingoModule,
+            InterleavedData,
+            args=None if arguments == sys.argv[1:] else arguments,
+            parser_kwargs={"allow_abbrev": False},
+            seed_everything_default=0,
+            save_config_callback=RunConfig,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={
+                "enable_model_summary": False,  # our own table says more
+                "callbacks": [RandomStates(), Preemption()],
+            },
+        )
+    except RuntimeError as error:
+        if not tells_of_lost_rank(error):
+            raise
+        # Not REQUEUE: whether the run can go on is for the exit code of the lost rank to say.
+        sys.exit(
+            f"miniflamingo {arguments[0]}: rank {rank_zero_only.rank} lost another rank, whose own "
+            "output says why. Go on with the same command and --ckpt_path last.\n"
+            f"({error})"
+        )
