@@ -109,8 +109,9 @@ def readers(config: Namespace) -> int | None:
         None where the number of devices is known to Lightning alone (``auto``).
     """
     devices = config.trainer.devices
-    if isinstance(devices, str) and devices.lstrip("-").isdigit():
-        devices = int(devices)
+    if isinstance(devices, str):  # as it is from the command line
+        listed = [each for each in devices.split(",") if each]
+        devices = listed if "," in devices else int(devices) if devices.isdigit() else None
     if isinstance(devices, list):
         devices = len(devices)
     if not isinstance(devices, int) or devices < 1:

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 import torch
+from cluster.slurm import cluster, field, run, state_of, wait_for
 from safetensors.torch import load_file
-from slurm import cluster, field, run, state_of, wait_for
 
 ROOT = Path(__file__).parents[2]
 JOB = ROOT / "configs" / "cluster" / "slurm_one_node.sbatch"
