@@ -9,10 +9,10 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
@@ -133,8 +133,9 @@ def main(arguments: list[str]) -> None:
         if not tells_of_lost_rank(error):
             raise
         # Not REQUEUE: whether the run can go on is for the exit code of the lost rank to say.
+        rank = getattr(rank_zero_only, "rank", 0)
         sys.exit(
-            f"miniflamingo {arguments[0]}: rank {rank_zero_only.rank} lost another rank, whose own "
-            "output says why. Go on with the same command and --ckpt_path last.\n"
+            f"miniflamingo {arguments[0]}: rank {rank} lost another rank, whose own output says "
+            "why. Go on with the same command and --ckpt_path last.\n"
             f"({error})"
         )

@@ -145,8 +145,9 @@ def check_resume(checkpoint: str | None) -> None:
     Raises:
         ValueError: If it is not.
     """
-    named = checkpoint is not None and checkpoint not in ("last", "best", "hpc")
-    if named and "://" not in checkpoint and not Path(checkpoint).exists():
+    if checkpoint is None or checkpoint in ("last", "best", "hpc") or "://" in checkpoint:
+        return
+    if not Path(checkpoint).exists():
         raise ValueError(
             f"--ckpt_path {checkpoint}: there is no such file. Give one of RUN/checkpoints, or "
             "`last` for the newest one of the run."
