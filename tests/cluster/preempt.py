@@ -63,7 +63,12 @@ def wait_for_end(job: str, folder: Path, seconds: float) -> None:
     """Wait until a job has completed; stop with its log if it failed."""
     wait_for(lambda: state_of(job) not in ("PENDING", "RUNNING", "COMPLETING"), seconds, "the job")
     if state_of(job) != "COMPLETED":
-        raise SystemExit(f"job {job}: {state_of(job)}\n{(folder / 'job.log').read_text()[-4000:]}")
+        raise SystemExit(f"job {job}: {state_of(job)}\n{log_of(folder)[-4000:]}")
+
+
+def log_of(folder: Path) -> str:
+    """What a job printed; two ranks' progress bars may cut each other's characters."""
+    return (folder / "job.log").read_text(errors="replace")
 
 
 def main() -> None:
@@ -75,35 +80,32 @@ def main() -> None:
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     place = Path(tempfile.mkdtemp(prefix="miniflamingo-cluster-"))
-    try:
-        with cluster(place / "slurm"):
-            job = submit(place / "preempted", args.steps, args.recipe)
-            middle = args.steps // 2
-            wait_for(lambda: step_of(place / "preempted") >= middle, args.wait, f"step {middle}")
-            print(run("scontrol", "requeue", job), f"job {job} requeued after step {middle}")
-            wait_for(lambda: field(job, "Restarts") != "0", 60, "the job to be requeued")
-            wait_for_end(job, place / "preempted", args.wait)
-            log = (place / "preempted" / "job.log").read_text()
-            told = [line for line in log.splitlines() if "stopped after step" in line]
-            print("\n".join(told))
-            assert told, "the job was not told to stop, or had no time to write a checkpoint"
-            assert "Restored all states from the checkpoint" in log
-            print(f"job {job}: {state_of(job)} after {field(job, 'Restarts')} restart")
+    print(f"logs are in {place}", flush=True)
+    preempted, alone = place / "preempted", place / "alone"
+    with cluster(place / "slurm"):
+        job = submit(preempted, args.steps, args.recipe)
+        middle = args.steps // 2
+        wait_for(lambda: step_of(preempted) >= middle, args.wait, f"step {middle}")
+        run("scontrol", "requeue", job)
+        print(f"job {job} requeued by scontrol after step {middle}", flush=True)
+        wait_for(lambda: field(job, "Restarts") != "0", 60, "the job to be requeued")
+        wait_for_end(job, preempted, args.wait)
+        told = [line for line in log_of(preempted).splitlines() if "stopped after step" in line]
+        assert told, "the job was not told to stop, or had no time to write a checkpoint"
+        assert "Restored all states from the checkpoint" in log_of(preempted)
+        print("\n".join(told))
+        print(f"job {job}: {state_of(job)}, Restarts={field(job, 'Restarts')}", flush=True)
 
-            alone = submit(place / "alone", args.steps, args.recipe)
-            wait_for_end(alone, place / "alone", args.wait)
-            print(f"job {alone}: {state_of(alone)}, undisturbed")
-        weights = [
-            load_file(place / name / "model" / "model.safetensors")
-            for name in ("preempted", "alone")
-        ]
-        assert weights[0].keys() == weights[1].keys()
-        different = [key for key in weights[0] if not torch.equal(weights[0][key], weights[1][key])]
-        if different:
-            raise SystemExit(f"{len(different)} weights differ, the first being {different[0]}")
-        print(f"all {len(weights[0])} trained tensors are equal bit for bit")
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+        other = submit(alone, args.steps, args.recipe)
+        wait_for_end(other, alone, args.wait)
+        print(f"job {other}: {state_of(other)}, undisturbed")
+    weights = [load_file(run_ / "model" / "model.safetensors") for run_ in (preempted, alone)]
+    assert weights[0].keys() == weights[1].keys()
+    different = [key for key in weights[0] if not torch.equal(weights[0][key], weights[1][key])]
+    if different:
+        raise SystemExit(f"{len(different)} weights differ, the first being {different[0]}")
+    print(f"all {len(weights[0])} trained tensors are equal bit for bit")
+    shutil.rmtree(place)
 
 
 if __name__ == "__main__":
