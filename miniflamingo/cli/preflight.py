@@ -199,7 +199,9 @@ def check_disk(run: Path, checkpoint: int) -> None:
             f"trainer.default_root_dir={str(run)!r} takes no files: {error.strerror}. Give a "
             "folder that can be written to."
         ) from error
-    free = shutil.disk_usage(run).free
+    # What an earlier run left there will be written over.
+    left = sum(file.stat().st_size for file in run.glob("checkpoints/*.ckpt"))
+    free = shutil.disk_usage(run).free + left
     if free < KEPT * checkpoint:
         raise ValueError(
             f"trainer.default_root_dir={str(run)!r} has {free / 1e9:.2g} GB left, but "

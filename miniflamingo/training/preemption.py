@@ -91,6 +91,10 @@ class Preemption(L.Callback):
         """Hold nothing back any more."""
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Hold nothing back any more, where there was nothing left to train."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
 
 def checkpoint_place(trainer: L.Trainer) -> Path:
     """Folder in which ``--ckpt_path last`` looks."""

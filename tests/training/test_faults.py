@@ -23,14 +23,14 @@ def recipe(config, tmp_path):
     """Write a recipe with one more callback, and return the line that trains it."""
     config["data"]["num_workers"] = 1
     config["trainer"]["val_check_interval"] = 3
-    usual = config["trainer"]["callbacks"]
-    usual[-1] = {  # as in the shipped recipes, in steps of three
-        "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
-        "init_args": {
-            "every_n_train_steps": 3, "save_top_k": 0, "save_last": True,
-            "enable_version_counter": False,
-        },
-    }  # fmt: skip
+    usual = config["trainer"]["callbacks"][:-1]
+    for init_args in (  # as in the shipped recipes, in steps of three
+        {"monitor": "val/loss", "filename": "best"},
+        {"every_n_train_steps": 3, "save_top_k": 0, "save_last": True},
+    ):
+        init_args["enable_version_counter"] = False
+        checkpoint = "lightning.pytorch.callbacks.ModelCheckpoint"
+        usual.append({"class_path": checkpoint, "init_args": init_args})
 
     def recipe(run, callback=None, **init_args):
         extra = [{"class_path": f"faults.{callback}", "init_args": init_args}] if callback else []
@@ -64,6 +64,14 @@ def undisturbed(recipe, finished, tmp_path):
 
 def exported(run: Path):
     return load_file(run / "model" / "model.safetensors")
+
+
+def has_best(run: Path) -> bool:
+    """Whether ``best.ckpt`` is of the step with the lowest validation loss."""
+    rows = [row for file in run.rglob("metrics.csv") for row in csv.DictReader(file.open())]
+    losses = {int(row["step"]): float(row["val/loss"]) for row in rows if row.get("val/loss")}
+    best = read_checkpoint(run / "checkpoints" / "best.ckpt")["global_step"]
+    return len(losses) == 2 and best == min(losses, key=losses.__getitem__) + 1
 
 
 def assert_equal(found, expected):
@@ -100,10 +108,11 @@ def test_a_killed_run_goes_on_whatever_the_disk_holds_meanwhile(recipe, undistur
     told = log.read_text()
     assert f"cannot write the checkpoint {last}: [Errno 27] File too large. The one before" in told
     assert last.read_bytes() == before
-    assert list(last.parent.iterdir()) == [last]
+    assert {file.name for file in last.parent.iterdir()} == {"last.ckpt", "best.ckpt"}
 
     assert finish(start(resume, log)) == 0
     assert_equal(exported(run), undisturbed())
+    assert has_best(run)
 
 
 def test_one_preempted_rank_stops_both(recipe, undisturbed, tmp_path):
@@ -165,6 +174,18 @@ def test_too_many_in_a_row_stop_all_ranks_naming_the_samples(recipe, tmp_path):
     assert ends[0] == ends[1]
     assert "3 steps in a row, up to step 5, gave no finite loss or gradients" in ends[0]
     assert "documents/d" in ends[0]
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_ranks(recipe, tmp_path):
+    run, log = tmp_path / "run", tmp_path / "log"
+    ranks = start_ranks(recipe(run, "Signalled", step=3, name="SIGTERM"), log)
+    assert [finish(rank) for rank in ranks] == [REQUEUE, 0]
+    assert finish(start([*recipe(run), *LAST, "--trainer.max_steps", "6"], log)) == 0
+    assert steps_saved(run) == 6
+    ranks = start_ranks([*recipe(run), *LAST, "--trainer.max_steps", "9"], log)
+    assert [finish(rank) for rank in ranks] == [0, 0]
+    assert steps_saved(run) == 9
 
 
 @pytest.mark.slow
