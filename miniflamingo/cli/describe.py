@@ -30,7 +30,6 @@ from miniflamingo.model.parameters import count_parameters, parameter_table
 from miniflamingo.training.module import FlamingoModule
 
 NOT_NEEDED = {
-    "model.source_weights": {},
     "data.sources": {},
     "data.validation": {"urls": "", "batch_size": 1},
 }

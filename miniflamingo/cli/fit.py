@@ -16,9 +16,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from miniflamingo.data.datamodule import InterleavedData
+from miniflamingo.data.mixture import MixtureKind, loss_weights
 from miniflamingo.model.parameters import parameter_table
 from miniflamingo.training.module import FlamingoModule
 from miniflamingo.training.precision import bfloat16_warning
+from miniflamingo.training.source_report import SourceReport
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +33,23 @@ def export_run(module: FlamingoModule, folder: Path, is_main_process: bool) -> N
         Console().print(f"exported to {folder}")
 
 
+def weights_of_sources(sources: dict[str, Any], mixture: MixtureKind) -> dict[str, float]:
+    """The weights of the losses, as parsed settings of the data have them."""
+    # While it parses, jsonargparse wraps the fields of a dataclass within a dict.
+    settings = {name: source.get("init_args", source) for name, source in sources.items()}
+    return loss_weights({name: each["weight"] for name, each in settings.items()}, mixture)
+
+
 class FlamingoCLI(LightningCLI):
     """Links what is needed twice, prints the parameters, exports at the end."""
 
     model: FlamingoModule
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """One processor, made by the model, used by the data."""
+        """One processor, made by the model, used by the data; weights as the sources say."""
         parser.link_arguments("model.processor", "data.processor", apply_on="instantiate")
+        sources = ("data.sources", "data.mixture")
+        parser.link_arguments(sources, "model.source_weights", weights_of_sources)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Log to TensorBoard and CSV in the run's folder, unless the config names other loggers."""
@@ -87,5 +98,6 @@ def main(arguments: list[str]) -> None:
         parser_kwargs={"allow_abbrev": False},
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
-        trainer_defaults={"enable_model_summary": False},  # our own table says more
+        # Our own table says more than Lightning's summary.
+        trainer_defaults={"enable_model_summary": False, "callbacks": [SourceReport()]},
     )

@@ -162,9 +162,6 @@ class FlamingoModule(L.LightningModule):
         for source, loss in zip(batch, losses / labels.clamp_min(1), strict=True):
             documents = len(batch[source].keys)
             self.log(f"train/loss/{source}", loss, prog_bar=True, batch_size=documents)
-            if batch[source].skipped:
-                skipped = float(batch[source].skipped)
-                self.log(f"train/skipped/{source}", skipped, batch_size=1, reduce_fx="sum")
         # Gradients are averaged over ranks and accumulated batches, but have to be summed.
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
         weights = sums.new_tensor([self.source_weights[source] for source in batch])
