@@ -13,6 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from miniflamingo.batch import IGNORE, Batch
 from miniflamingo.data.processor import MiniFlamingoProcessor
+from miniflamingo.data.source import check_frames
 from miniflamingo.model.checkpointing import checkpoint_activations as activation_checkpointing
 from miniflamingo.model.compiling import compile_in_place
 from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig, make_config
@@ -125,12 +126,13 @@ class FlamingoModule(L.LightningModule):
         shard(self.model, self.device_mesh["data_parallel"])
 
     def setup(self, stage: str) -> None:
-        """Check that every source has a weight and every weight a source.
+        """Check what model and data must agree on: names of sources, frames of clips.
 
         Raises:
-            ValueError: If the two differ.
+            ValueError: If they do not.
         """
         data = getattr(self.trainer, "datamodule", None)
+        check_frames(getattr(data, "sources", {}), len(self.model.resampler.frame_positions))
         names = set(getattr(data, "sources", self.source_weights))
         if names != set(self.source_weights):
             raise ValueError(
