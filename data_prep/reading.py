@@ -32,7 +32,12 @@ class ShardSamples:
 
     def __iter__(self) -> Iterator[RawSample | Dropped]:
         """Samples, undecoded."""
-        return iter(read_samples([self.url]))
+        return read_shard(self.url)
+
+
+def read_shard(url: str) -> Iterator[RawSample | Dropped]:
+    """Read the samples of one shard."""
+    return iter(read_samples([url]))
 
 
 def count_samples(url: str) -> int:

@@ -58,7 +58,7 @@ class Chunk:
 
     @property
     def frames(self) -> tuple[ImageSource, ...]:
-        """The pictures of the chunk's media item in order, empty if it has none yet."""
+        """The pictures of the chunk's media item in order, empty if it has none or not yet."""
         if self.image is None or isinstance(self.image, Video | Patches):
             return ()
         if isinstance(self.image, str | Path | bytes | Image.Image):

@@ -20,9 +20,9 @@ REASONS = {
     "image_too_large": "a picture has so many pixels that decoding it could fill the memory",
     "image_too_small": "a picture is below min_image_bytes or min_image_side",
     "image_too_narrow": "a picture's longer side is over max_image_aspect times its shorter",
-    "patches_broken": "a file of patch features does not decode, or holds something else",
     "clip_broken": "a clip does not decode, or holds no frames",
     "clip_too_long": "a clip has more frames than can be looked through",
+    "features_broken": "a file of patch features is damaged or holds something else",
     "too_few_images": "no window of the document holds min_images media",
 }
 """Every reason for which a sample, or a picture of a web page, is dropped, and what it means."""

@@ -31,7 +31,7 @@ def read_patches(content: bytes) -> Patches:
     """Decode what ``write_patches`` wrote.
 
     Raises:
-        Dropped: ``patches_broken`` if the file is damaged or holds something else.
+        Dropped: ``features_broken`` if the file is damaged or holds something else.
     """
     try:
         values = load(content)["patches"]
@@ -39,13 +39,13 @@ def read_patches(content: bytes) -> Patches:
         encoder = header["__metadata__"]["encoder"]
     except (SafetensorError, KeyError) as error:
         raise Dropped(
-            "patches_broken",
+            "features_broken",
             f"{len(content)} bytes are no patch features: {error!r}. Expected safetensors with the "
             "tensor 'patches' and the encoder's fingerprint, as data_prep.features writes them.",
         ) from error
     if values.ndim != 3 or not values.numel() or not values.is_floating_point():
         raise Dropped(
-            "patches_broken",
+            "features_broken",
             f"patch features have the shape {tuple(values.shape)} and type {values.dtype}; "
             "expected (frames, patches, width) of a floating type.",
         )
