@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,9 @@ def check_recipe(config: Namespace, training: bool) -> None:
         ValueError: Naming the key, what it is and what it should be.
     """
     check_numbers(config)
-    check_shards(config.data, readers(config))
+    ranks = number_of_ranks(config.trainer)
+    check_started(ranks, os.environ)
+    check_shards(config.data, ranks and ranks * max(1, config.data.num_workers))
     check_resume(config.get("ckpt_path"))
     if training:
         check_schedule(config)
@@ -102,13 +104,13 @@ def value_at(config: Namespace, key: str) -> Any:
     return value
 
 
-def readers(config: Namespace) -> int | None:
-    """How many processes share a source's shards: ranks times reading workers.
+def number_of_ranks(trainer: Namespace) -> int | None:
+    """Devices of all machines.
 
     Returns:
-        None where the number of devices is known to Lightning alone (``auto``).
+        None where Lightning alone knows (``auto``).
     """
-    devices = config.trainer.devices
+    devices = trainer.devices
     if isinstance(devices, str):  # as it is from the command line
         listed = [each for each in devices.split(",") if each]
         devices = listed if "," in devices else int(devices) if devices.isdigit() else None
@@ -116,7 +118,32 @@ def readers(config: Namespace) -> int | None:
         devices = len(devices)
     if not isinstance(devices, int) or devices < 1:
         return None
-    return devices * config.trainer.num_nodes * max(1, config.data.num_workers)
+    return devices * trainer.num_nodes
+
+
+def check_started(ranks: int | None, environment: Mapping[str, str]) -> None:
+    """As many ranks must have been started as the recipe has.
+
+    With one device in the recipe each of them would train for itself, into the same folder.
+
+    Args:
+        ranks: Of the recipe; None if not known.
+        environment: In which srun and torchrun say how many they started.
+
+    Raises:
+        ValueError: If it is another number.
+    """
+    if "TORCHELASTIC_RUN_ID" in environment:
+        launcher, started = "torchrun", int(environment["WORLD_SIZE"])
+    elif "SLURM_STEP_ID" in environment:
+        launcher, started = "srun", int(environment["SLURM_NTASKS"])
+    else:
+        return
+    if ranks is not None and started != ranks:
+        raise ValueError(
+            f"{launcher} started {started} processes, but trainer.devices x trainer.num_nodes is "
+            f"{ranks}. Set them after --config, as configs/cluster/ does: what comes last wins."
+        )
 
 
 def check_shards(data: Namespace, num_readers: int | None) -> None:

@@ -6,7 +6,7 @@ from conftest import RESAMPLER, XATTN
 
 from miniflamingo.cli import preflight
 from miniflamingo.cli.describe import read_recipe
-from miniflamingo.cli.preflight import check_disk, check_recipe
+from miniflamingo.cli.preflight import check_disk, check_recipe, check_started
 from miniflamingo.model import flamingo
 
 
@@ -102,3 +102,18 @@ def test_a_folder_without_room(tmp_path, monkeypatch):
     check_disk(tmp_path, 10**9)
     with pytest.raises(ValueError, match=r"has 5 GB left, but checkpoints need 6 GB \(3 of 2 GB"):
         check_disk(tmp_path, 2 * 10**9)
+
+
+@pytest.mark.parametrize(
+    ("environment", "launcher"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2"}, "torchrun"),
+        ({"SLURM_STEP_ID": "0", "SLURM_NTASKS": "2"}, "srun"),
+    ],
+)
+def test_as_many_ranks_as_were_started(environment, launcher):
+    for ranks in (2, None):
+        check_started(ranks, environment)
+    with pytest.raises(ValueError, match=f"{launcher} started 2 processes, but trainer.devices x"):
+        check_started(1, environment)
+    check_started(1, {})
