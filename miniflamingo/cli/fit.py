@@ -18,6 +18,7 @@ from rich.console import Console
 
 from miniflamingo.cli.preflight import check_recipe
 from miniflamingo.data.datamodule import InterleavedData
+from miniflamingo.data.mixture import MixtureKind, loss_weights
 from miniflamingo.model.parameters import parameter_table
 from miniflamingo.training.checkpoint import CheckpointFiles
 from miniflamingo.training.lost_rank import tells_of_lost_rank
@@ -26,16 +27,24 @@ from miniflamingo.training.non_finite import SkipNonFinite
 from miniflamingo.training.precision import bfloat16_warning
 from miniflamingo.training.preemption import Preemption
 from miniflamingo.training.random_state import RandomStates
+from miniflamingo.training.source_report import SourceReport
 
 log = logging.getLogger(__name__)
 
 
-@rank_zero_only
-def export_run(module: FlamingoModule, folder: Path) -> None:
-    """Write the trained model where ``MiniFlamingo.from_pretrained`` finds it."""
-    module.model.save_pretrained(folder)
-    module.processor.save_pretrained(folder)
-    Console().print(f"exported to {folder}")
+def export_run(module: FlamingoModule, folder: Path, is_main_process: bool) -> None:
+    """Write the trained model where ``MiniFlamingo.from_pretrained`` finds it, on every rank."""
+    module.model.save_pretrained(folder, is_main_process)
+    if is_main_process:
+        module.processor.save_pretrained(folder)
+        Console().print(f"exported to {folder}")
+
+
+def weights_of_sources(sources: dict[str, Any], mixture: MixtureKind) -> dict[str, float]:
+    """The weights of the losses, as parsed settings of the data have them."""
+    # While it parses, jsonargparse wraps the fields of a dataclass within a dict.
+    settings = {name: source.get("init_args", source) for name, source in sources.items()}
+    return loss_weights({name: each["weight"] for name, each in settings.items()}, mixture)
 
 
 class RunConfig(SaveConfigCallback):
@@ -54,8 +63,10 @@ class FlamingoCLI(LightningCLI):
     model: FlamingoModule
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """One processor, made by the model, used by the data; ``non_finite`` is always on."""
+        """One processor, made by the model, used by the data; weights as the sources say."""
         parser.link_arguments("model.processor", "data.processor", apply_on="instantiate")
+        sources = ("data.sources", "data.mixture")
+        parser.link_arguments(sources, "model.source_weights", weights_of_sources)
         parser.add_lightning_class_args(SkipNonFinite, "non_finite")
 
     def _parse_ckpt_path(self) -> None:
@@ -100,7 +111,8 @@ class FlamingoCLI(LightningCLI):
     def after_fit(self) -> None:
         """Export, unless the run was interrupted."""
         if not self.trainer.interrupted:
-            export_run(self.model, Path(self.trainer.default_root_dir) / "model")
+            folder = Path(self.trainer.default_root_dir) / "model"
+            export_run(self.model, folder, self.trainer.is_global_zero)
 
 
 def main(arguments: list[str]) -> None:
@@ -126,7 +138,7 @@ def main(arguments: list[str]) -> None:
             save_config_kwargs={"overwrite": True},
             trainer_defaults={
                 "enable_model_summary": False,  # our own table says more
-                "callbacks": [RandomStates(), Preemption()],
+                "callbacks": [SourceReport(), RandomStates(), Preemption()],
             },
         )
     except RuntimeError as error:

@@ -14,6 +14,7 @@ from typing import Any
 from jsonargparse import Namespace
 
 from miniflamingo.data.shards import find_shards
+from miniflamingo.data.stream import check_readers
 from miniflamingo.model.config import MiniFlamingoConfig
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.outline import outline
@@ -47,6 +48,7 @@ def outline_recipe(settings: Namespace) -> MiniFlamingo:
         resampler=settings.resampler.as_dict(),
         xattn=settings.xattn.as_dict(),
         train_input_rows=settings.train_input_rows,
+        language_bits=settings.language_bits,
     )
     model = outline(config, settings.language_dtype)
     model.language.set_attn_implementation(settings.language_attention)
@@ -149,21 +151,29 @@ def check_started(ranks: int | None, environment: Mapping[str, str]) -> None:
 def check_shards(data: Namespace, num_readers: int | None) -> None:
     """Every source needs shards, and each reader one of its own.
 
+    Args:
+        data: The ``data`` section.
+        num_readers: Ranks times workers; None if the ranks are not known yet.
+
     Raises:
         ValueError: Naming the source.
     """
-    urls = {f"data.sources.{name}": source["urls"] for name, source in data.sources.items()}
-    for name, patterns in (urls | {"data.validation": data.validation.urls}).items():
-        try:
-            shards = find_shards(patterns)
-        except ValueError as error:
-            raise ValueError(f"{name}.urls: {error}") from error
-        if name != "data.validation" and num_readers and len(shards) < num_readers:
-            raise ValueError(
-                f"{name}.urls has {len(shards)} shards for {num_readers} readers "
-                "(trainer.devices x trainer.num_nodes x data.num_workers), and each needs one of "
-                "its own. Write more shards, or lower data.num_workers or trainer.devices."
-            )
+    for name, source in data.sources.items():
+        shards = shards_of(f"data.sources.{name}", source.urls)
+        check_readers(len(shards), num_readers or 1, source, name)
+    shards_of("data.validation", data.validation.urls)
+
+
+def shards_of(key: str, urls: str | list[str]) -> list[str]:
+    """Find shards.
+
+    Raises:
+        ValueError: If there are none, naming the key.
+    """
+    try:
+        return find_shards(urls)
+    except ValueError as error:
+        raise ValueError(f"{key}.urls: {error}") from error
 
 
 def check_resume(checkpoint: str | None) -> None:
