@@ -67,7 +67,7 @@ class FlamingoCLI(LightningCLI):
         parser.link_arguments("model.processor", "data.processor", apply_on="instantiate")
         sources = ("data.sources", "data.mixture")
         parser.link_arguments(sources, "model.source_weights", weights_of_sources)
-        parser.add_lightning_class_args(SkipNonFinite, "non_finite")  # always on
+        parser.add_lightning_class_args(SkipNonFinite, "non_finite")
 
     def _parse_ckpt_path(self) -> None:
         """Lightning looks for hyper-parameters in the checkpoint here; ours keep none."""
@@ -138,7 +138,7 @@ def main(arguments: list[str]) -> None:
             save_config_kwargs={"overwrite": True},
             trainer_defaults={
                 "enable_model_summary": False,  # our own table says more
-                "callbacks": [RandomStates(), Preemption(), SourceReport()],
+                "callbacks": [SourceReport(), RandomStates(), Preemption()],
             },
         )
     except RuntimeError as error:
