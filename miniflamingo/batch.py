@@ -46,7 +46,8 @@ class Batch(NamedTuple):
         keys: Names of the documents in reading order, for messages.
         tokens: How many of the B*L tokens are no padding.
         counts: What was read on the way to this batch: samples ``read`` and ``used``, those dropped
-            by reason, ``shards`` read to their end and ``broken_shard`` among them.
+            by reason, ``picture_REASON`` for pictures left out of web pages that were used,
+            ``shards`` read to their end and ``broken_shard`` among them.
         progress: How far the reader of this batch has come; None outside of training.
     """
 

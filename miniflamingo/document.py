@@ -17,22 +17,35 @@ ImageSource = str | Path | bytes | Image.Image
 
 
 @dataclass(frozen=True)
+class Video:
+    """An encoded clip; its frames are taken when it is decoded.
+
+    Attributes:
+        source: An mp4, webm, mkv or mov as path or bytes.
+        max_frames: Take at most so many, evenly over its length.
+    """
+
+    source: str | Path | bytes
+    max_frames: int = 8
+
+
+@dataclass(frozen=True)
 class Chunk:
     """At most one media item and the text that follows it.
 
     Attributes:
         image: A picture as path, encoded bytes or PIL image, a sequence of them for a clip of
-            frames, or None for text alone.
+            frames, an encoded clip, or None for text alone.
         text: What follows the picture. None leaves the chunk open: it is what the model completes.
     """
 
-    image: ImageSource | Sequence[ImageSource] | None = None
+    image: ImageSource | Sequence[ImageSource] | Video | None = None
     text: str | None = None
 
     @property
     def frames(self) -> tuple[ImageSource, ...]:
-        """The pictures of the chunk's media item in order, empty if it has none."""
-        if self.image is None:
+        """The pictures of the chunk's media item in order, empty if it has none yet."""
+        if self.image is None or isinstance(self.image, Video):
             return ()
         if isinstance(self.image, str | Path | bytes | Image.Image):
             return (self.image,)

@@ -8,30 +8,32 @@ from typing import Any
 
 REASONS = {
     "duplicate_file": "two of its files in the shard have one name",
-    "lost": "the shuffle held it when the run stopped, and its shard no longer gives it",
+    "lost": "it waited to be drawn when the run stopped, and its shard no longer gives it",
     "bad_layout": "its files are those of no layout, or not of the one that the source names",
-    "bad_json": "its json does not parse, nests too deeply, or its fields have other types",
-    "json_too_large": "its json is longer than a document can be",
+    "bad_json": "its json does not parse, nests too deeply, or a field is not what it should be",
+    "json_too_large": "its json is longer than any document",
     "missing_file": "its json names a file that is not beside it",
     "bad_text": "its text is not UTF-8",
-    "no_text": "nothing is left to learn from: no text, or blanks alone",
-    "text_too_large": "one of its texts is longer than a page can be",
-    "image_broken": "a picture does not decode, or is of a kind that has no colours",
+    "no_text": "no text but blanks: nothing to learn",
+    "text_too_large": "one of its texts is longer than any page",
+    "image_broken": "a picture does not decode, or its numbers are no colours",
+    "image_missing": "a picture of a page was never downloaded",
+    "image_unmatched": "a picture of a page is like none of its sentences",
     "image_too_large": "a picture has so many pixels that decoding it could fill the memory",
-    "image_too_small": "a picture is below the source's min_image_bytes or min_image_side",
-    "image_too_narrow": "a picture is longer than max_image_aspect times its width, or wider",
+    "image_too_small": "a picture is below min_image_bytes or min_image_side",
+    "image_too_narrow": "a picture's longer side is over max_image_aspect times its shorter",
     "clip_broken": "a clip does not decode, or holds no frames",
     "clip_too_long": "a clip has more frames than can be looked through",
-    "too_few_images": "no window of it has min_images media",
+    "too_few_images": "no window of the document holds min_images media",
 }
-"""Every reason for which a sample is dropped, and what it means; docs/data.md repeats them."""
+"""Every reason for which a sample, or a picture of a web page, is dropped, and what it means."""
 
 FILTERS = frozenset({"too_few_images", "image_too_small", "image_too_narrow"})
 """Those of them by which a source chooses among sound samples."""
 
 
 class Dropped(ValueError):
-    """One sample that cannot be used; the others can.
+    """One sample, or one picture, that cannot be used; the others can.
 
     Attributes:
         reason: One of ``REASONS``.

@@ -16,6 +16,7 @@ from miniflamingo.batch import IGNORE, Batch
 from miniflamingo.data.collate import count_positions, pack_rows, pad_left, pad_right
 from miniflamingo.data.encode import Encoded, encode_document
 from miniflamingo.data.images import Transform, clip_to_pixels
+from miniflamingo.data.media import decode_media
 from miniflamingo.document import Chunk, Document
 from miniflamingo.tokens import load_tokenizer, media_tokens
 
@@ -136,12 +137,18 @@ class MiniFlamingoProcessor:
         return cls(load_tokenizer(str(folder)), json.loads(path.read_text()))
 
     @property
+    def least_side(self) -> int:
+        """Pixels that the encoder makes of a picture's shorter side."""
+        size = self.preprocessing["size"]
+        return size if isinstance(size, int) else max(size)
+
+    @property
     def _pad_id(self) -> int:
         pad = self.tokenizer.pad_token_id
         return pad if isinstance(pad, int) else self.tokens.end_of_chunk
 
     def _pixels(self, encoded: Sequence[Encoded]) -> Tensor:
-        media = [chunk for each in encoded for chunk in each.media]
+        media = [decode_media(chunk, self.least_side) for each in encoded for chunk in each.media]
         if not media:
             size = self.preprocessing["size"]
             height, width = (size, size) if isinstance(size, int) else size

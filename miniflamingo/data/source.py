@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from miniflamingo.data.images import MOST_ASPECT
+
 Layout = Literal["auto", "pairs", "interleaved", "mmc4", "obelics"]
 
 
@@ -56,7 +58,7 @@ class SourceConfig:
     min_similarity: float = 0.24
     min_image_bytes: int = 0
     min_image_side: int = 1
-    max_image_aspect: float = 100.0
+    max_image_aspect: float = MOST_ASPECT
     weight: float = 1.0
     shuffle: int = 1000
     resampled: bool = False

@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from miniflamingo.data.shards import find_shards, read_samples, to_document
+from miniflamingo.data.layouts.choose import to_document
+from miniflamingo.data.shards import find_shards, read_samples
 from miniflamingo.document import Chunk, Document
 from miniflamingo.generation.complete import Decoding
 

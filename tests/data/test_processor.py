@@ -31,7 +31,7 @@ def expected_pixels(image):
 
 
 def test_a_training_batch_is_padded_on_the_right(processor):
-    batch = processor.batch(documents(), skipped=3)
+    batch = processor.batch(documents())
     lengths = [processor.batch([each]).tokens for each in documents()]
     assert max(lengths) == batch.input_ids.shape[1]
     assert batch.tokens == sum(lengths)
@@ -43,7 +43,6 @@ def test_a_training_batch_is_padded_on_the_right(processor):
         assert batch.input_ids[row, :length].tolist() == alone.input_ids[0].tolist()
         assert batch.labels[row, :length].tolist() == alone.labels[0].tolist()
     assert batch.keys == ["a", "b", "c"]
-    assert batch.skipped == 3
 
 
 def test_a_prompt_batch_is_padded_on_the_left(processor):
