@@ -12,8 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 ImageSource = str | Path | bytes | Image.Image
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """What a frozen image encoder made of a media item, computed beforehand.
+
+    Attributes:
+        values: (F, V, E), F frames of V patches, E the encoder's width.
+        encoder: Fingerprint of the encoder and its preprocessing. A model with another refuses it.
+    """
+
+    values: Tensor
+    encoder: str
 
 
 @dataclass(frozen=True)
@@ -35,17 +49,17 @@ class Chunk:
 
     Attributes:
         image: A picture as path, encoded bytes or PIL image, a sequence of them for a clip of
-            frames, an encoded clip, or None for text alone.
+            frames, an encoded clip, the patch features of any of these, or None for text alone.
         text: What follows the picture. None leaves the chunk open: it is what the model completes.
     """
 
-    image: ImageSource | Sequence[ImageSource] | Video | None = None
+    image: ImageSource | Sequence[ImageSource] | Video | Patches | None = None
     text: str | None = None
 
     @property
     def frames(self) -> tuple[ImageSource, ...]:
-        """The pictures of the chunk's media item in order, empty if it has none yet."""
-        if self.image is None or isinstance(self.image, Video):
+        """The pictures of the chunk's media item in order, empty if it has none or not yet."""
+        if self.image is None or isinstance(self.image, Video | Patches):
             return ()
         if isinstance(self.image, str | Path | bytes | Image.Image):
             return (self.image,)

@@ -24,6 +24,7 @@ REASONS = {
     "image_too_narrow": "a picture's longer side is over max_image_aspect times its shorter",
     "clip_broken": "a clip does not decode, or holds no frames",
     "clip_too_long": "a clip has more frames than can be looked through",
+    "features_broken": "a file of patch features is damaged or holds something else",
     "too_few_images": "no window of the document holds min_images media",
 }
 """Every reason for which a sample, or a picture of a web page, is dropped, and what it means."""
