@@ -53,6 +53,8 @@ class Batch(NamedTuple):
             by reason, ``picture_REASON`` for pictures left out of web pages that were used,
             ``shards`` read to their end and ``broken_shard`` among them.
         progress: How far the reader of this batch has come; None outside of training.
+        labels_in_step: Labelled tokens of all batches of this source that this rank accumulates
+            gradients over before one optimiser step; 0 where a step is one batch.
     """
 
     input_ids: Tensor
@@ -64,6 +66,12 @@ class Batch(NamedTuple):
     patches: Tensor | None = None
     counts: dict[str, int] = {}  # noqa: RUF012  # never changed in place
     progress: Progress | None = None
+    labels_in_step: int = 0
+
+    @property
+    def num_labels(self) -> Tensor:
+        """How many tokens of this batch are predicted, a scalar. The first of a row never is."""
+        return (self.labels[:, 1:] != IGNORE).sum()
 
     @property
     def media(self) -> dict[str, Tensor]:

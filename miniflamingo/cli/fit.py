@@ -25,12 +25,12 @@ from miniflamingo.training.source_report import SourceReport
 log = logging.getLogger(__name__)
 
 
-@rank_zero_only
-def export_run(module: FlamingoModule, folder: Path) -> None:
-    """Write the trained model where ``MiniFlamingo.from_pretrained`` finds it."""
-    module.model.save_pretrained(folder)
-    module.processor.save_pretrained(folder)
-    Console().print(f"exported to {folder}")
+def export_run(module: FlamingoModule, folder: Path, is_main_process: bool) -> None:
+    """Write the trained model where ``MiniFlamingo.from_pretrained`` finds it, on every rank."""
+    module.model.save_pretrained(folder, is_main_process)
+    if is_main_process:
+        module.processor.save_pretrained(folder)
+        Console().print(f"exported to {folder}")
 
 
 def weights_of_sources(sources: dict[str, Any], mixture: MixtureKind) -> dict[str, float]:
@@ -79,7 +79,8 @@ class FlamingoCLI(LightningCLI):
     def after_fit(self) -> None:
         """Export, unless the run was interrupted."""
         if not self.trainer.interrupted:
-            export_run(self.model, Path(self.trainer.default_root_dir) / "model")
+            folder = Path(self.trainer.default_root_dir) / "model"
+            export_run(self.model, folder, self.trainer.is_global_zero)
 
 
 def main(arguments: list[str]) -> None:

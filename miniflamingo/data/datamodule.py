@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import lightning as L
@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader
 
 from miniflamingo.batch import Batch
+from miniflamingo.data.accumulate import StepLoader
 from miniflamingo.data.counts import check_bad_share
 from miniflamingo.data.mixture import Mixture, MixtureKind
 from miniflamingo.data.processor import MiniFlamingoProcessor
@@ -148,7 +149,11 @@ class InterleavedData(L.LightningDataModule):
         """Endless steps of training."""
         weights = {name: source.weight for name, source in self.sources.items()}
         accumulate = 1 if self.trainer is None else self.trainer.accumulate_grad_batches
-        return Mixture(self.source_loader, self.steps, weights, self.mixture, self.seed, accumulate)
+
+        def loader(name: str) -> Iterable[Batch]:
+            return StepLoader(self.source_loader(name), accumulate)
+
+        return Mixture(loader, self.steps, weights, self.mixture, self.seed, accumulate)
 
     def steps(self) -> int:
         """How many steps of the mixture training has taken."""

@@ -112,7 +112,7 @@ class MiniFlamingoProcessor:
             pixels,
             [documents[place].key for place in in_order],
             sum(lengths),
-            patches,
+            patches=patches,
         )
 
     def batch_decode(self, completions: Tensor) -> list[str]:

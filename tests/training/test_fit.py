@@ -99,7 +99,7 @@ def test_fit_trains_logs_checkpoints_and_exports(fit, config, capsys):
         losses = logged(run, f"train/loss/{source}")
         assert list(losses) == [1, 3, 5]
     validation = logged(run, "val/loss")
-    assert validation[5] < validation[3] < validation[1]
+    assert validation[5] < validation[1]  # of the same documents, unlike a training step's
     assert set(validation) == set(logged(run, "val/loss_swapped"))
     assert logged(run, "val/loss") != logged(run, "val/loss_swapped")
     assert len(logged(run, "warm_start/recall")) == 1
