@@ -208,8 +208,9 @@ class FlamingoModule(L.LightningModule):
                 if gate is not None:
                     gates[f"gate/{name}/{layer}"] = whole(gate.detach()).tanh().mean()
         gradient = self.model.resampler.latents.grad
-        assert gradient is not None
-        self.log_dict({**gates, "train/latents_grad_norm": whole(gradient).norm()})
+        if gradient is not None:  # latents may be kept as drawn
+            gates["train/latents_grad_norm"] = whole(gradient).norm()
+        self.log_dict(gates)
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, stepped with the optimiser."""
