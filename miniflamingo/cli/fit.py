@@ -83,15 +83,16 @@ class FlamingoCLI(LightningCLI):
             export_run(self.model, folder, self.trainer.is_global_zero)
 
 
-def main(arguments: list[str]) -> None:
+def run_command(arguments: list[str]) -> FlamingoCLI:
     """Run a subcommand of LightningCLI.
 
     Args:
         arguments: ``fit`` or ``validate`` and its options.
+
+    Returns:
+        What ran, with its trainer and its model.
     """
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("miniflamingo").setLevel(logging.INFO)
-    FlamingoCLI(
+    return FlamingoCLI(
         FlamingoModule,
         InterleavedData,
         args=None if arguments == sys.argv[1:] else arguments,
@@ -101,3 +102,10 @@ def main(arguments: list[str]) -> None:
         # Our own table says more than Lightning's summary.
         trainer_defaults={"enable_model_summary": False, "callbacks": [SourceReport()]},
     )
+
+
+def main(arguments: list[str]) -> None:
+    """Show the package's messages, then run the command."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("miniflamingo").setLevel(logging.INFO)
+    run_command(arguments)

@@ -30,7 +30,9 @@ def cluster_centres(resampler: PerceiverResampler, patches: Tensor, seed: int = 
     Raises:
         ValueError: If there are fewer patches than latents.
     """
-    points = resampler.project_patches(patches).flatten(0, -2).float().cpu()  # (points, W)
+    points = (
+        resampler.project(resampler.standardised(patches)).flatten(0, -2).float().cpu()
+    )  # (points, W)
     count = len(resampler.latents)
     if len(points) < count:
         raise ValueError(
@@ -46,15 +48,13 @@ class LatentsFromClusters(L.Callback):
     A run that resumes does not repeat it.
     """
 
-    def __init__(self, source: str, pictures: int = 200, seed: int = 0) -> None:
+    def __init__(self, pictures: int = 200, seed: int = 0) -> None:
         """Describe the start.
 
         Args:
-            source: Which training source to take pictures from.
-            pictures: How many, at least.
+            pictures: How many of the first training source to take, at least.
             seed: Of k-means.
         """
-        self.source = source
         self.pictures = pictures
         self.seed = seed
 
@@ -63,20 +63,15 @@ class LatentsFromClusters(L.Callback):
         """Encode pictures, standardise by them, cluster.
 
         Raises:
-            ValueError: If the data has no such source, or the pictures have too few patches.
+            ValueError: If the pictures have too few patches.
         """
         if stage != "fit" or trainer.ckpt_path is not None:
             return
         model, data = pl_module.model, trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(model, MiniFlamingo)
         assert isinstance(data, InterleavedData)
-        if self.source not in data.sources:
-            raise ValueError(
-                f"latents from clusters ask for the source {self.source!r} but data.sources has "
-                f"{sorted(data.sources)}."
-            )
         patches: list[Tensor] = []
-        for batch in data.source_loader(self.source):
+        for batch in data.source_loader(next(iter(data.sources))):
             patches += model.vision(batch.pixels.to(model.device))
             if len(patches) >= self.pictures:
                 break

@@ -99,10 +99,9 @@ class PerceiverResampler(nn.Module):
         self.patch_mean.copy_(flat.mean(0))
         self.patch_std.copy_(flat.std(0).clamp_min(1e-3))
 
-    def project_patches(self, patches: Tensor) -> Tensor:
-        """(..., E) features of the encoder -> (..., W), standardised and in the latents' width."""
-        patches = (patches.to(self.patch_mean.dtype) - self.patch_mean) / self.patch_std
-        return self.project(patches)
+    def standardised(self, patches: Tensor) -> Tensor:
+        """(..., E) features of the encoder -> the same by the fixed statistics."""
+        return (patches.to(self.patch_mean.dtype) - self.patch_mean) / self.patch_std
 
     def forward(self, patches: Tensor) -> Tensor:
         """Resample.
@@ -122,7 +121,8 @@ class PerceiverResampler(nn.Module):
                 f"a media item has {frames} frames but the resampler has positions for "
                 f"{len(self.frame_positions)}; raise resampler.max_frames or pass fewer frames."
             )
-        media = self.project_patches(patches) + self.frame_positions[:frames, None]  # (N, F, V, W)
+        media = self.project(self.standardised(patches))  # (N, F, V, W)
+        media = media + self.frame_positions[:frames, None]
         media = media.flatten(1, 2)
         latents = self.latents.expand(num_media, -1, -1)
         if not self.layers:

@@ -1,0 +1,170 @@
+"""``miniflamingo latents ablate``: short runs that differ in the latents alone."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from miniflamingo import Document, MiniFlamingo, MiniFlamingoProcessor
+from miniflamingo.cli.fit import FlamingoCLI, run_command
+from miniflamingo.evaluation.runner import judge, prompts_for, score
+from miniflamingo.evaluation.tasks import (
+    Task,
+    check_shots,
+    load_queries,
+    load_task,
+    load_vocabulary,
+)
+from miniflamingo.generation.complete import complete
+from miniflamingo.latents.ablation import (
+    AS_IT_IS,
+    VARIANTS,
+    Result,
+    Variant,
+    ablation_markdown,
+    ablation_table,
+    draw_ablation,
+)
+from miniflamingo.latents.grounding import losses_of, losses_without_each_latent
+from miniflamingo.model.parameters import count_parameters
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    names = {variant.name: variant for variant in VARIANTS}
+    parser.add_argument("--config", required=True, help="recipe, configs/ablation.yaml for one")
+    parser.add_argument("--task", required=True, help="name in configs/tasks, or a YAML file")
+    parser.add_argument("--out", type=Path, required=True, help="folder for runs and results")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        choices=names,
+        default=list(names),
+        metavar="NAME",
+        help=f"some of: {', '.join(repr(name) for name in names)}; all if left",
+    )
+    parser.add_argument("--shots", type=int, default=4, help="of the few-shot task")
+    parser.add_argument("--queries", type=int, default=24, help="only the first so many")
+
+
+class Yardstick:
+    """The few-shot task that all runs are held against, read once."""
+
+    def __init__(self, name: str, shots: int, queries: int) -> None:
+        """Read it.
+
+        Raises:
+            ValueError: If there is no such task, or it has too few examples for the shots.
+        """
+        self.task: Task = load_task(name)
+        self.documents: list[Document] = load_queries(self.task, queries)
+        check_shots(self.documents, [shots])
+        self.vocabulary = load_vocabulary(self.task)
+        self.shots = shots
+
+    def score(self, model: MiniFlamingo, processor: MiniFlamingoProcessor) -> dict[str, float]:
+        """CIDEr-D and the rest, with the query's own picture."""
+        prompts = prompts_for(self.documents, self.shots, seed=0, swapped=False)
+        lines = complete(model, processor, prompts, self.task.decoding, batch_size=20)
+        return score(judge(self.documents, lines, "real", self.shots, self.vocabulary))
+
+
+def last_logged(run: Path, column: str) -> float:
+    """The last value that a run's CSV log holds in a column; NaN if none."""
+    values = [
+        row[column]
+        for file in sorted(run.glob("csv/*/metrics.csv"))
+        for row in csv.DictReader(file.open())
+        if row.get(column)
+    ]
+    return float(values[-1]) if values else math.nan
+
+
+def first_validation_batch(cli: FlamingoCLI) -> Any:
+    """On the model's device."""
+    batch = next(iter(cli.datamodule.val_dataloader()))
+    return cli.model.transfer_batch_to_device(batch, cli.model.model.device, 0)
+
+
+def run_variant(
+    config: str, variant: Variant, seed: int, folder: Path, yardstick: Yardstick
+) -> Result:
+    """Train a variant in a folder of its own and measure it.
+
+    Args:
+        config: The recipe.
+        variant: What is changed.
+        seed: Of everything drawn.
+        folder: Of the run; what an interrupted run left there is removed.
+        yardstick: The few-shot task.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    place = f"--trainer.default_root_dir={folder}"
+    started = time.process_time()
+    cli = run_command(
+        ["fit", "--config", config, place, f"--seed_everything={seed}", *variant.options]
+    )
+    seconds = time.process_time() - started
+    model = cli.model.model.eval()
+    counts = count_parameters(model)
+    scores = yardstick.score(model, cli.model.processor)
+    without: list[float] = []
+    batch = first_validation_batch(cli)
+    if variant.name == AS_IT_IS:
+        without = losses_without_each_latent(model, [batch]).tolist()
+    return Result(
+        variant.name,
+        seed,
+        len(model.resampler.latents),
+        sum(trained for _, trained in counts.values()),
+        last_logged(folder, "warm_start/recall"),
+        last_logged(folder, "val/loss"),
+        last_logged(folder, "val/loss_swapped"),
+        scores["cider"],
+        scores.get("objects", math.nan),
+        seconds,
+        without,
+        float(losses_of(model, batch, batch.pixels).mean()),
+    )
+
+
+def write(results: list[Result], out: Path) -> None:
+    """Table and picture of what there is so far."""
+    lines = [json.dumps(result._asdict()) for result in results]
+    (out / "ablation.jsonl").write_text("\n".join(lines) + "\n")
+    (out / "ablation.md").write_text(ablation_markdown(results))
+    draw_ablation(results, out / "ablation.png")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run what is not there yet, seed after seed, and tell all."""
+    yardstick = Yardstick(args.task, args.shots, args.queries)
+    chosen = [variant for variant in VARIANTS if variant.name in args.variants]
+    args.out.mkdir(parents=True, exist_ok=True)
+    console = Console()
+    results: list[Result] = []
+    for seed in args.seeds:
+        for variant in chosen:
+            folder = args.out / f"{variant.name.replace(' ', '_').replace(',', '')}-{seed}"
+            file = folder / "result.json"
+            if file.is_file():
+                results.append(Result(**json.loads(file.read_text())))
+                continue
+            console.print(f"\n{variant.name}, seed {seed}")
+            result = run_variant(args.config, variant, seed, folder, yardstick)
+            file.write_text(json.dumps(result._asdict()) + "\n")
+            results.append(result)
+            write(results, args.out)
+    write(results, args.out)
+    console.print(ablation_table(results))
+    for name in ("ablation.md", "ablation.png", "ablation.jsonl"):
+        print(f"  {args.out / name}")
