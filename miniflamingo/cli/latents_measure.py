@@ -73,11 +73,11 @@ def run_clusters(
     args: argparse.Namespace, model: MiniFlamingo, processor: MiniFlamingoProcessor
 ) -> None:
     """Hold the latents' grouping of patches against k-means."""
+    out = folder_for(args.out)
     documents = read_documents(args.data, args.pictures)
     pixels, patches = encode_pictures(model, processor, documents, args.pictures)
     resampler = model.resampler.float().cpu()
     found = cluster_agreement(resampler, patches)
-    out = folder_for(args.out)
     files = [out / "agreement.png", out / "agreement.json"]
     plots.draw_agreement(found, files[0])
     rows = [row._asdict() | {"ari": row.ari._asdict(), "nmi": row.nmi._asdict()} for row in found]
@@ -106,6 +106,7 @@ def run_grounding(
     args: argparse.Namespace, model: MiniFlamingo, processor: MiniFlamingoProcessor
 ) -> None:
     """Take the loss with parts of the road closed, and without single latents."""
+    out = folder_for(args.out)
     documents = read_documents(args.data, args.documents)
     groups = [documents[start : start + 4] for start in range(0, len(documents), 4)]
     batches = [to_device(processor.batch(each), model.device) for each in groups]
@@ -116,7 +117,6 @@ def run_grounding(
     if len(model.resampler.latents) > 1:
         without = losses_without_each_latent(model, batches).cpu()
     places = gated_places(model)
-    out = folder_for(args.out)
     files = [out / "grounding.png", out / "grounding.json"]
     plots.draw_grounding(losses, without, places, files[0])
     means = {name: float(values.mean()) for name, values in losses.items()}

@@ -27,7 +27,7 @@ from miniflamingo.model.resampler import PerceiverResampler
 
 
 class Mean(NamedTuple):
-    """A mean over pictures and its 95% bootstrap interval."""
+    """A mean and its 95% bootstrap interval."""
 
     value: float
     low: float
@@ -52,11 +52,11 @@ class Agreement(NamedTuple):
     groups: float
 
 
-def mean_over_pictures(values: NDArray, seed: int = 0) -> Mean:
-    """The mean and its 95% interval, by resampling pictures.
+def mean_and_interval(values: NDArray, seed: int = 0) -> Mean:
+    """The mean and its 95% interval, by resampling.
 
     Args:
-        values: (N,), at least two.
+        values: (N,) of pictures or whatever else was drawn, at least two.
         seed: Of the resampling.
     """
     value = float(values.mean())
@@ -173,6 +173,6 @@ def cluster_agreement(
                 ]
             ).mean(0)  # (N, 2)
             groups = np.mean([len(row.unique()) for each in drawn for row in each[layer]])
-            ari, nmi = (mean_over_pictures(column) for column in scores.T)
+            ari, nmi = (mean_and_interval(column) for column in scores.T)
             found.append(Agreement(name, layer, ari, nmi, float(groups)))
     return found

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from torch import Tensor
 
-from miniflamingo.latents.clusters import Agreement, Mean, kmeans_groups, mean_over_pictures
+from miniflamingo.latents.clusters import Agreement, Mean, kmeans_groups, mean_and_interval
 from miniflamingo.latents.pictures import GAP, LINE, MARGIN, blank, place, save, write
 from miniflamingo.latents.tiles import cluster_tile, in_a_row, scaled
 
@@ -134,7 +134,7 @@ def grounding_table(losses: Mapping[str, Tensor], places: Sequence[int]) -> Tabl
     """
     table = Table("condition", "loss", "added (95% interval over tokens)", title="Is it looking?")
     for name, values in losses.items():
-        added = mean_over_pictures((values - losses["real"]).double().numpy())
+        added = mean_and_interval((values - losses["real"]).double().numpy())
         shown = "" if name == "real" else interval(added)
         table.add_row(label_of(name, places), f"{values.mean():.3f}", shown)
     for column in table.columns[1:]:

@@ -7,7 +7,7 @@ import torch
 from miniflamingo.latents.clusters import (
     agreement,
     cluster_agreement,
-    mean_over_pictures,
+    mean_and_interval,
     redrawn,
     shuffled,
 )
@@ -47,12 +47,12 @@ def test_one_latent_that_wins_everything_agrees_with_nothing():
     assert agreement(torch.zeros(16, dtype=torch.long), points) == (0, 0)
 
 
-def test_the_interval_is_that_of_a_mean_over_pictures():
+def test_the_interval_is_that_of_a_mean_and_interval():
     values = np.random.default_rng(0).normal(0.3, 0.1, 400)
-    mean = mean_over_pictures(values)
+    mean = mean_and_interval(values)
     assert mean.value == pytest.approx(values.mean())
     assert (mean.high - mean.low) / 2 == pytest.approx(1.96 * 0.1 / 20, rel=0.15)
-    assert mean_over_pictures(np.zeros(5)) == (0, 0, 0)
+    assert mean_and_interval(np.zeros(5)) == (0, 0, 0)
 
 
 def test_every_condition_and_layer_is_measured():
