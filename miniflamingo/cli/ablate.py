@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
+from lightning.fabric.utilities import move_data_to_device
 from rich.console import Console
 
 from miniflamingo import Document, MiniFlamingo, MiniFlamingoProcessor
-from miniflamingo.cli.fit import FlamingoCLI, run_command
+from miniflamingo.cli.fit import run_command
 from miniflamingo.evaluation.runner import judge, prompts_for, score
 from miniflamingo.evaluation.tasks import (
     Task,
@@ -34,6 +33,7 @@ from miniflamingo.latents.ablation import (
     draw_ablation,
 )
 from miniflamingo.latents.grounding import losses_of, losses_without_each_latent
+from miniflamingo.latents.logs import read_curves
 from miniflamingo.model.parameters import count_parameters
 
 
@@ -78,21 +78,10 @@ class Yardstick:
         return score(judge(self.documents, lines, "real", self.shots, self.vocabulary))
 
 
-def last_logged(run: Path, column: str) -> float:
-    """The last value that a run's CSV log holds in a column; NaN if none."""
-    values = [
-        row[column]
-        for file in sorted(run.glob("csv/*/metrics.csv"))
-        for row in csv.DictReader(file.open())
-        if row.get(column)
-    ]
-    return float(values[-1]) if values else math.nan
-
-
-def first_validation_batch(cli: FlamingoCLI) -> Any:
-    """On the model's device."""
-    batch = next(iter(cli.datamodule.val_dataloader()))
-    return cli.model.transfer_batch_to_device(batch, cli.model.model.device, 0)
+def last_logged(run: Path, name: str) -> float:
+    """The last value that a run logged by a name; NaN if none."""
+    curve = read_curves(run, name).get(name)
+    return curve[-1][1] if curve else math.nan
 
 
 def run_variant(
@@ -118,7 +107,8 @@ def run_variant(
     counts = count_parameters(model)
     scores = yardstick.score(model, cli.model.processor)
     without: list[float] = []
-    batch = first_validation_batch(cli)
+    batch = next(iter(cli.datamodule.val_dataloader()))
+    batch = move_data_to_device(batch, model.device)
     if variant.name == AS_IT_IS:
         without = losses_without_each_latent(model, [batch]).tolist()
     return Result(

@@ -7,11 +7,10 @@ import json
 from pathlib import Path
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from rich.console import Console
-from torch import Tensor
 
 from miniflamingo import MiniFlamingo, MiniFlamingoProcessor
-from miniflamingo.batch import Batch
 from miniflamingo.latents import plots
 from miniflamingo.latents.clusters import assignments, cluster_agreement, redrawn
 from miniflamingo.latents.curves import (
@@ -97,11 +96,6 @@ def run_clusters(
     say(console, files)
 
 
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with its tensors on a device."""
-    return Batch(*(each.to(device) if isinstance(each, Tensor) else each for each in batch))
-
-
 def run_grounding(
     args: argparse.Namespace, model: MiniFlamingo, processor: MiniFlamingoProcessor
 ) -> None:
@@ -109,7 +103,7 @@ def run_grounding(
     out = folder_for(args.out)
     documents = read_documents(args.data, args.documents)
     groups = [documents[start : start + 4] for start in range(0, len(documents), 4)]
-    batches = [to_device(processor.batch(each), model.device) for each in groups]
+    batches = [move_data_to_device(processor.batch(each), model.device) for each in groups]
     parts = [grounding(model, batch) for batch in batches]
     names = [name for name in parts[0] if all(name in part for part in parts)]
     losses = {name: torch.cat([part[name] for part in parts]).cpu() for name in names}

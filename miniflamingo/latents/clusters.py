@@ -80,7 +80,7 @@ def kmeans_groups(patches: Tensor, groups: int, seed: int = 0) -> NDArray:
         (P,) whole numbers.
     """
     points = patches.float().cpu().numpy()
-    return KMeans(groups, n_init=1, random_state=seed).fit_predict(points)
+    return KMeans(groups, n_init="auto", random_state=seed).fit_predict(points)
 
 
 def agreement(assignment: Tensor, patches: Tensor) -> tuple[float, float]:

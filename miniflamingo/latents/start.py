@@ -38,7 +38,7 @@ def cluster_centres(resampler: PerceiverResampler, patches: Tensor, seed: int = 
         raise ValueError(
             f"{len(points)} patches have no {count} clusters; take more pictures than that."
         )
-    found = KMeans(count, n_init=1, random_state=seed).fit(points.numpy())
+    found = KMeans(count, n_init="auto", random_state=seed).fit(points.numpy())
     return torch.from_numpy(found.cluster_centers_).to(resampler.latents)
 
 
