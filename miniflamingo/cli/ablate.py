@@ -123,7 +123,7 @@ def run_variant(
         scores.get("objects", math.nan),
         seconds,
         without,
-        float(losses_of(model, batch, batch.pixels).mean()),
+        float(losses_of(model, batch).mean()),
     )
 
 

@@ -73,7 +73,7 @@ def run_clusters(
 ) -> None:
     """Hold the latents' grouping of patches against k-means."""
     out = folder_for(args.out)
-    documents = read_documents(args.data, args.pictures)
+    documents = read_documents(args.data, args.pictures, processor)
     pixels, patches = encode_pictures(model, processor, documents, args.pictures)
     resampler = model.resampler.float().cpu()
     found = cluster_agreement(resampler, patches)
@@ -101,7 +101,7 @@ def run_grounding(
 ) -> None:
     """Take the loss with parts of the road closed, and without single latents."""
     out = folder_for(args.out)
-    documents = read_documents(args.data, args.documents)
+    documents = read_documents(args.data, args.documents, processor)
     groups = [documents[start : start + 4] for start in range(0, len(documents), 4)]
     batches = [move_data_to_device(processor.batch(each), model.device) for each in groups]
     parts = [grounding(model, batch) for batch in batches]

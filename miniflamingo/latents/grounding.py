@@ -7,7 +7,7 @@ silent, layer by layer, and with single latents left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,26 +74,37 @@ def without_latent(model: MiniFlamingo, latent: int) -> Any:
     return answering([model.resampler], lambda output: output[:, kept])
 
 
-def losses_of(model: MiniFlamingo, batch: Batch, pixels: Tensor) -> Tensor:
+def losses_of(
+    model: MiniFlamingo, batch: Batch, media: Mapping[str, Tensor] | None = None
+) -> Tensor:
     """Loss of each labelled token, in the precision of the language model.
 
     Args:
         model: In eval mode.
         batch: On the model's device.
-        pixels: (N, F, C, H, W) to read in place of the batch's own.
+        media: To read in place of the batch's own; as ``Batch.media``.
 
     Returns:
         (M,) fp32.
     """
     dtype = model.language.dtype
+    shown = batch.media if media is None else media
     with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-        return model.token_losses(batch.input_ids, batch.position_ids, pixels, batch.labels)
+        return model.token_losses(
+            batch.input_ids,
+            batch.position_ids,
+            shown.get("pixels"),
+            batch.labels,
+            shown.get("patches"),
+        )
 
 
-def swapped(batch: Batch) -> Tensor:
-    """The pixels of a batch, each document's being another's; (N, F, C, H, W)."""
-    per_document = max(1, len(batch.pixels) // len(batch.keys))
-    return batch.pixels.roll(per_document, 0)
+def swapped(batch: Batch) -> dict[str, Tensor]:
+    """The media of a batch, each document's being another's; as ``Batch.media``."""
+    return {
+        name: media.roll(max(1, len(media) // len(batch.keys)), 0)
+        for name, media in batch.media.items()
+    }
 
 
 def conditions(model: MiniFlamingo, layers: bool = True) -> dict[str, Any]:
@@ -133,7 +144,7 @@ def grounding(model: MiniFlamingo, batch: Batch, layers: bool = True) -> dict[st
     found = {}
     for name, condition in conditions(model, layers).items():
         with condition:
-            found[name] = losses_of(model, batch, batch.pixels)
+            found[name] = losses_of(model, batch)
     if len(batch.keys) > 1:
         found["swapped"] = losses_of(model, batch, swapped(batch))
     return found
@@ -153,6 +164,6 @@ def losses_without_each_latent(model: MiniFlamingo, batches: Sequence[Batch]) ->
     means = []
     for latent in range(len(model.resampler.latents)):
         with without_latent(model, latent):
-            losses = torch.cat([losses_of(model, batch, batch.pixels) for batch in batches])
+            losses = torch.cat([losses_of(model, batch) for batch in batches])
         means.append(losses.mean())
     return torch.stack(means)

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from miniflamingo.latents.attention import on_patches, resampler_attention
 from miniflamingo.latents.grid import patch_grid
+from miniflamingo.latents.held_out import patches_of
 from miniflamingo.latents.look import pictures_of
 from miniflamingo.latents.snapshot import FOLDER, Snapshot, save_picture, save_snapshot
 from miniflamingo.model.flamingo import MiniFlamingo
@@ -86,12 +88,16 @@ class LatentsHistory(L.Callback):
         model = pl_module.model
         assert isinstance(model, MiniFlamingo)
         batch = next(iter(trainer.datamodule.val_dataloader()))  # type: ignore[attr-defined]
-        pixels = batch.pixels[:1].to(pl_module.device)
-        self.patches = model.vision(pixels)
-        grid = patch_grid(self.patches.shape[2], *pixels.shape[-2:])
-        if trainer.ckpt_path is None:
-            self.begin(trainer, pictures_of(pixels[0], model.vision.preprocessing), grid)
-            self.keep(trainer, pl_module, "drawn")
+        batch = move_data_to_device(batch, pl_module.device)
+        self.patches = patches_of(model, batch)[:1]
+        if trainer.ckpt_path is not None:
+            return
+        size = batch.pixels.shape[-2:]
+        frames = torch.full((self.patches.shape[1], *size, 3), 128, dtype=torch.uint8)
+        if batch.patches is None:
+            frames = pictures_of(batch.pixels[0], model.vision.preprocessing)
+        self.begin(trainer, frames, patch_grid(self.patches.shape[2], *size))
+        self.keep(trainer, pl_module, "drawn")
 
     @rank_zero_only
     def begin(self, trainer: L.Trainer, frames: Tensor, grid: tuple[int, int]) -> None:

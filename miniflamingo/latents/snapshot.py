@@ -53,7 +53,8 @@ class History:
 
     Attributes:
         snapshots: In the order of training; at least one.
-        frames: (F, h, w, 3) uint8, the fixed picture as the encoder sees it.
+        frames: (F, h, w, 3) uint8, the fixed picture as the encoder sees it; grey where the run
+            read patch features.
         grid: Rows and columns of its patches, a frame.
     """
 

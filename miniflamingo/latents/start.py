@@ -11,6 +11,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from miniflamingo.data.datamodule import InterleavedData
+from miniflamingo.latents.held_out import patches_of
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.resampler import PerceiverResampler
 
@@ -72,7 +73,7 @@ class LatentsFromClusters(L.Callback):
         assert isinstance(data, InterleavedData)
         patches: list[Tensor] = []
         for batch in data.source_loader(next(iter(data.sources))):
-            patches += model.vision(batch.pixels.to(model.device))
+            patches += patches_of(model, batch)
             if len(patches) >= self.pictures:
                 break
         together = torch.stack(patches)

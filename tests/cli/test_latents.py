@@ -156,7 +156,7 @@ def test_bad_data_and_folders_are_told(command, exported, pictures, tmp_path):
     nothing = str(tmp_path / "*.tar")
     with pytest.raises(ValueError, match="no shards at"):
         main([command, "--model", exported, "--data", nothing, *out])
-    text = tiny.write_shard(tmp_path / "text.tar", {"a": {"json": b"[]"}})
+    text = tiny.write_shard(tmp_path / "text.tar", {"a": {"json": b"[]"}})  # no object
     with pytest.raises(ValueError, match="hold no usable documents"):
         main([command, "--model", exported, "--data", str(text), *out])
     with pytest.raises(ValueError, match=r"--out .*cat\.png is a file; give a folder"):

@@ -39,7 +39,7 @@ def with_gates(model, attention, ffw, layers):
 
 
 def loss(model, batch):
-    return losses_of(model, batch, batch.pixels)
+    return losses_of(model, batch)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_an_error_inside_opens_the_road_again(model, batch):
 
 
 def test_swapped_pictures_are_the_other_documents(model, batch):
-    other = batch.pixels[[2, 3, 0, 1]]
+    other = {"pixels": batch.pixels[[2, 3, 0, 1]]}
     torch.testing.assert_close(grounding(model, batch)["swapped"], losses_of(model, batch, other))
 
 
