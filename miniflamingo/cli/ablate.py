@@ -12,17 +12,9 @@ from pathlib import Path
 from lightning.fabric.utilities import move_data_to_device
 from rich.console import Console
 
-from miniflamingo import Document, MiniFlamingo, MiniFlamingoProcessor
+from miniflamingo.cli import fewshot
 from miniflamingo.cli.fit import run_command
-from miniflamingo.evaluation.runner import judge, prompts_for, score
-from miniflamingo.evaluation.tasks import (
-    Task,
-    check_shots,
-    load_queries,
-    load_task,
-    load_vocabulary,
-)
-from miniflamingo.generation.complete import complete
+from miniflamingo.evaluation.tasks import check_shots, load_queries, load_task
 from miniflamingo.latents.ablation import (
     AS_IT_IS,
     VARIANTS,
@@ -56,26 +48,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--queries", type=int, default=20, help="only the first so many")
 
 
-class Yardstick:
-    """The few-shot task that all runs are held against, read once."""
-
-    def __init__(self, name: str, shots: int, queries: int) -> None:
-        """Read it.
-
-        Raises:
-            ValueError: If there is no such task, or it has too few examples for the shots.
-        """
-        self.task: Task = load_task(name)
-        self.documents: list[Document] = load_queries(self.task, queries)
-        check_shots(self.documents, [shots])
-        self.vocabulary = load_vocabulary(self.task)
-        self.shots = shots
-
-    def score(self, model: MiniFlamingo, processor: MiniFlamingoProcessor) -> dict[str, float]:
-        """CIDEr-D and the rest, with the query's own picture."""
-        prompts = prompts_for(self.documents, self.shots, seed=0, swapped=False)
-        lines = complete(model, processor, prompts, self.task.decoding, batch_size=20)
-        return score(judge(self.documents, lines, "real", self.shots, self.vocabulary))
+def few_shot(args: argparse.Namespace, model: Path, out: Path) -> dict[str, float]:
+    """Score an exported model by ``miniflamingo fewshot``: CIDEr-D and the rest by name."""
+    options = {
+        "--model": model,
+        "--task": args.task,
+        "--shots": args.shots,
+        "--queries": args.queries,
+        "--out": out,
+    }
+    fewshot.main([str(each) for pair in options.items() for each in pair])
+    return json.loads((out / "results.json").read_text())["metrics"][str(args.shots)]
 
 
 def last_logged(run: Path, name: str) -> float:
@@ -84,28 +67,25 @@ def last_logged(run: Path, name: str) -> float:
     return curve[-1][1] if curve else math.nan
 
 
-def run_variant(
-    config: str, variant: Variant, seed: int, folder: Path, yardstick: Yardstick
-) -> Result:
+def run_variant(args: argparse.Namespace, variant: Variant, seed: int, folder: Path) -> Result:
     """Train a variant in a folder of its own and measure it.
 
     Args:
-        config: The recipe.
+        args: Recipe and few-shot task.
         variant: What is changed.
         seed: Of everything drawn.
         folder: Of the run; what an interrupted run left there is removed.
-        yardstick: The few-shot task.
     """
     shutil.rmtree(folder, ignore_errors=True)
     place = f"--trainer.default_root_dir={folder}"
     started = time.process_time()
     cli = run_command(
-        ["fit", "--config", config, place, f"--seed_everything={seed}", *variant.options]
+        ["fit", "--config", args.config, place, f"--seed_everything={seed}", *variant.options]
     )
     seconds = time.process_time() - started
     model = cli.model.model.eval()
     counts = count_parameters(model)
-    scores = yardstick.score(model, cli.model.processor)
+    scores = few_shot(args, folder / "model", folder / "fewshot")
     without: list[float] = []
     batch = next(iter(cli.datamodule.val_dataloader()))
     batch = move_data_to_device(batch, model.device)
@@ -135,11 +115,33 @@ def write(results: list[Result], out: Path) -> None:
     draw_ablation(results, out / "ablation.png")
 
 
+def claim(args: argparse.Namespace) -> None:
+    """Make the folder of the runs, or make sure that it is one of the same recipe and task.
+
+    Raises:
+        ValueError: If it holds runs of another, or the recipe is missing.
+    """
+    if not Path(args.config).is_file():
+        raise ValueError(f"--config {args.config} is no file; give a recipe.")
+    settings = {name: getattr(args, name) for name in ("task", "shots", "queries")}
+    settings["recipe"] = Path(args.config).read_text()
+    file = args.out / "settings.json"
+    if file.is_file():
+        before = json.loads(file.read_text())
+        if other := [name for name, value in settings.items() if before.get(name) != value]:
+            raise ValueError(
+                f"{args.out} holds runs with another {', '.join(other)}; give --out a new folder, "
+                "or remove this one."
+            )
+    args.out.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(settings, indent=2) + "\n")
+
+
 def run(args: argparse.Namespace) -> None:
     """Run what is not there yet, seed after seed, and tell all."""
-    yardstick = Yardstick(args.task, args.shots, args.queries)
+    check_shots(load_queries(load_task(args.task), args.queries), [args.shots])
+    claim(args)
     chosen = [variant for variant in VARIANTS if variant.name in args.variants]
-    args.out.mkdir(parents=True, exist_ok=True)
     console = Console()
     results: list[Result] = []
     for seed in args.seeds:
@@ -150,7 +152,7 @@ def run(args: argparse.Namespace) -> None:
                 results.append(Result(**json.loads(file.read_text())))
                 continue
             console.print(f"\n{variant.name}, seed {seed}")
-            result = run_variant(args.config, variant, seed, folder, yardstick)
+            result = run_variant(args, variant, seed, folder)
             file.write_text(json.dumps(result._asdict()) + "\n")
             results.append(result)
             write(results, args.out)

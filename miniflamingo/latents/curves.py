@@ -127,8 +127,10 @@ def draw_history(history: History, file: Path) -> None:
         axes.set_title(f"{title}\n{SPREAD}", fontsize=9)
     if trained:
         at = [row["step"] for row in trained]
-        draw_band(panels[1], at, [row["gradient_norm"] for row in trained])
-        panels[1].set_yscale("log")
+        found = [row["gradient_norm"] for row in trained]
+        draw_band(panels[1], at, found)
+        if np.max(found) > 0:
+            panels[1].set_yscale("log")
         panels[5].plot(at, [row["dead"] for row in trained], color="#0969da")
     panels[1].set_title(f"gradient norm of a latent\n{SPREAD}", fontsize=9)
     panels[5].set_title("dead latents (gradient below 1% of the mean)", fontsize=9)
