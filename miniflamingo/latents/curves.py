@@ -177,7 +177,7 @@ def draw_film(history: History, file: Path) -> None:
     if not len(history.snapshots[0].maps):
         raise ValueError(
             "the run's snapshots hold no attention maps, so there is no film to draw: its "
-            "resampler has no layers, or its weights were sharded over devices."
+            "resampler has no layers."
         )
     shown = chosen(history.snapshots, FILM_SNAPSHOTS)
     count = shown[0].maps.shape[1]

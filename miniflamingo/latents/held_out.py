@@ -53,7 +53,7 @@ def read_documents(
 @torch.no_grad()
 def patches_of(model: MiniFlamingo, batch: Batch) -> Tensor:
     """(N, F, V, E) patches of a batch's media: those it brings, or the encoder's."""
-    return model.vision(batch.pixels) if batch.patches is None else batch.patches
+    return model.encode(batch.pixels) if batch.patches is None else batch.patches
 
 
 @torch.no_grad()
@@ -92,5 +92,5 @@ def encode_pictures(
                 "to lay a map on; give the shards that the features were made of."
             )
         pixels.append(inputs["pixels"])
-        patches.append(model.vision(pixels[-1].to(model.device)).float().cpu())
+        patches.append(model.encode(pixels[-1].to(model.device)).float().cpu())
     return torch.cat(pixels), torch.cat(patches)

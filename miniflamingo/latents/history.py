@@ -10,7 +10,6 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from miniflamingo.latents.attention import on_patches, resampler_attention
 from miniflamingo.latents.grid import patch_grid
@@ -18,18 +17,17 @@ from miniflamingo.latents.held_out import patches_of
 from miniflamingo.latents.look import pictures_of
 from miniflamingo.latents.snapshot import FOLDER, Snapshot, save_picture, save_snapshot
 from miniflamingo.model.flamingo import MiniFlamingo
-
-
-def whole(values: Tensor) -> Tensor:
-    """A tensor without graph that may be sharded over devices, all of it."""
-    values = values.detach()
-    return values.full_tensor() if isinstance(values, DTensor) else values
+from miniflamingo.model.gather import whole
+from miniflamingo.training.warm_start import whole_resampler
 
 
 def gates_of(gates: Iterable[nn.Parameter | None]) -> Tensor:
     """(G,) tanh of gates, channels averaged; NaN where there is none."""
-    values = [float("nan") if gate is None else float(whole(gate).tanh().mean()) for gate in gates]
-    return torch.tensor(values)
+    means = [
+        torch.tensor(float("nan")) if gate is None else whole(gate.detach()).tanh().mean().cpu()
+        for gate in gates
+    ]
+    return torch.stack(means)
 
 
 def take_snapshot(model: MiniFlamingo, patches: Tensor, step: int, stage: str) -> Snapshot:
@@ -41,14 +39,12 @@ def take_snapshot(model: MiniFlamingo, patches: Tensor, step: int, stage: str) -
         step: Optimiser steps done.
         stage: As in ``Snapshot``.
     """
-    resampler, blocks = model.resampler, list(model.gated_blocks())
-    latents, gradient = whole(resampler.latents), resampler.latents.grad
+    resampler, blocks = whole_resampler(model), list(model.gated_blocks())
+    latents, gradient = resampler.latents.detach(), model.resampler.latents.grad
     missing = torch.full((len(latents),), float("nan"))
     norms = missing if gradient is None else whole(gradient).float().norm(dim=-1)
-    maps = torch.zeros(0, len(latents), 0)
-    if not isinstance(resampler.latents, DTensor) and resampler.layers:
-        layers = resampler_attention(resampler, patches)
-        maps = torch.stack([on_patches(weights[0].mean(0)) for weights in layers])
+    layers = [on_patches(each[0].mean(0)) for each in resampler_attention(resampler, patches)]
+    maps = torch.stack(layers) if layers else torch.zeros(0, len(latents), 0)
     return Snapshot(
         step,
         stage,

@@ -35,7 +35,7 @@ class Snapshot:
             NaN for a layer without a gate.
         ffw_gates: (G,) the same of the feed-forward.
         maps: (D, Q, P) attention over the patches of one fixed picture, heads averaged, half
-            precision; D is 0 where the weights are sharded over devices.
+            precision.
     """
 
     step: int

@@ -80,3 +80,5 @@ class LatentsFromClusters(L.Callback):
         model.resampler.standardise(together)
         centres = cluster_centres(model.resampler, together, self.seed)
         model.resampler.latents.copy_(centres)
+        # Every rank read pictures of its own.
+        model.resampler.load_state_dict(trainer.strategy.broadcast(model.resampler.state_dict()))
