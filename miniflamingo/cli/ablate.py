@@ -25,8 +25,8 @@ from miniflamingo.latents.ablation import (
     draw_ablation,
 )
 from miniflamingo.latents.grounding import losses_of, losses_without_each_latent
-from miniflamingo.latents.logs import read_curves
 from miniflamingo.model.parameters import count_parameters
+from miniflamingo.training.logs import read_curves
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

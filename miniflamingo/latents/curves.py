@@ -23,10 +23,10 @@ from miniflamingo.latents.geometry import (
     norms,
     pairwise_cosines,
 )
-from miniflamingo.latents.logs import Curve
 from miniflamingo.latents.pictures import GAP, LINE, MARGIN, blank, on_grid, place, save, write
 from miniflamingo.latents.snapshot import History, Snapshot
 from miniflamingo.latents.tiles import cluster_tile, heat_tile, in_a_row, scaled
+from miniflamingo.training.logs import Curve
 
 FILM_LATENTS, FILM_SNAPSHOTS, FILM_TILE = 8, 11, 76
 SPREAD = "least, mean and most"
