@@ -17,12 +17,12 @@ from tqdm import tqdm
 
 from data_prep.command import run_command
 from data_prep.reading import read_shard
-from data_prep.recipes import Reading, reading_of, text_processor
+from data_prep.recipes import Reading, load_text, reading_of
 from data_prep.shards import write_json
 from data_prep.workers import Ray, run_parts
 from miniflamingo.data.dropped import Dropped
 from miniflamingo.data.encode import encode_document
-from miniflamingo.data.images import open_image
+from miniflamingo.data.images import DAMAGE, open_image
 from miniflamingo.data.layouts.choose import to_document
 from miniflamingo.data.shards import RawSample, find_shards
 from miniflamingo.data.source import Layout, SourceConfig
@@ -104,8 +104,7 @@ def count_sample(language: str, source: SourceConfig, sample: RawSample, stats: 
         Dropped: If it makes no document.
     """
     document = to_document(sample, source)
-    processor = text_processor(language)
-    encoded = encode_document(document, processor.tokenizer, processor.tokens)
+    encoded = encode_document(document, *load_text(language))
     stats.media[document.num_media] += 1
     stats.tokens[len(encoded.input_ids)] += 1
     for chunk in document.chunks:
@@ -118,7 +117,7 @@ def count_sample(language: str, source: SourceConfig, sample: RawSample, stats: 
             stats.bytes[round_size(len(frame))] += 1
             try:
                 width, height = open_image(frame).size
-            except (OSError, ValueError, SyntaxError):
+            except DAMAGE:
                 stats.unusable["image_broken"] += 1
                 continue
             stats.sides[min(width, height)] += 1

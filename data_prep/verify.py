@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from data_prep.command import run_command
 from data_prep.reading import manifest_entry, read_shard
-from data_prep.recipes import Reading, reading_of, text_processor
+from data_prep.recipes import Reading, load_text, reading_of
 from data_prep.shards import hash_file, write_json
 from data_prep.workers import Ray, run_parts
 from miniflamingo.data.dropped import Dropped
@@ -103,12 +103,10 @@ def verify_shard(reading: Reading, shard: tuple[str, str]) -> tuple[str, Finding
 def verify_sample(reading: Reading, source: str, sample: RawSample, found: Findings) -> None:
     """Prepare a sample as the first epoch would, and decode what lies outside its window too."""
     config = reading.sources[source]
-    processor = text_processor(reading.language)
+    tokenizer, tokens = load_text(reading.language)
     rng = random.Random(f"{reading.seed}-0-{sample['__url__']}-{sample['__key__']}")
     try:
-        document = prepare(
-            sample, config, processor.tokenizer, processor.tokens, reading.max_tokens, rng
-        )
+        document = prepare(sample, config, tokenizer, tokens, reading.max_tokens, rng)
         whole = to_document(sample, config)
         if whole.num_media > document.num_media:
             whole = decode_document(whole, config, None)
