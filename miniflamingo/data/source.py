@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,12 +31,21 @@ class SourceConfig:
         min_images: Documents with fewer media items in every window are dropped.
         p_next: Probability, drawn for each document, that its texts read the media item after
             them on the page instead of the one before.
-        max_frames: Most frames of a clip, taken evenly over its length.
+        max_frames: Most frames of a clip, taken evenly over its length; at most those of
+            ``model.resampler.max_frames``.
         min_similarity: MMC4 alone: least CLIP similarity of a picture and its sentence.
         min_image_bytes: Smaller picture files are not used: icons, rules, tracking pixels.
         min_image_side: Pixels; a picture with a shorter side is not used.
         max_image_aspect: A picture that is longer than this times its width, or wider than this
             times its height, is not used.
+        weight: Of the source's loss in the sum of a step; where ``data.mixture`` is ``sample``, its
+            share of the steps instead.
+        shuffle: Samples among which each reader draws the next one, kept in memory undecoded; 1
+            leaves them in the order of the shards.
+        resampled: Whether shards are drawn with replacement, instead of each once in every epoch.
+        most_bad: Share of the samples read, or of the shards, that may be bad before the run stops;
+            those that a filter leaves out are not bad.
+        timeout: Seconds that an http server may be silent before it is asked again.
     """
 
     urls: str | list[str]
@@ -46,11 +56,16 @@ class SourceConfig:
     max_images: int | None = None
     min_images: int = 0
     p_next: float = 0.0
-    max_frames: int = 8
+    max_frames: int = 1
     min_similarity: float = 0.24
     min_image_bytes: int = 0
     min_image_side: int = 1
     max_image_aspect: float = MOST_ASPECT
+    weight: float = 1.0
+    shuffle: int = 1000
+    resampled: bool = False
+    most_bad: float = 0.5
+    timeout: float = 60.0
 
     def __post_init__(self) -> None:
         """Refuse values that would drop or mangle every sample.
@@ -66,6 +81,10 @@ class SourceConfig:
             "min_image_bytes": 0,
             "min_image_side": 1,
             "max_image_aspect": 1,
+            "weight": 0,
+            "shuffle": 1,
+            "most_bad": 0,
+            "timeout": 0,
         }
         for name, limit in least.items():
             value = getattr(self, name)
@@ -82,3 +101,17 @@ class SourceConfig:
 
 DEFAULTS = SourceConfig(urls=[], batch_size=1)
 """How samples are read that belong to no training stream, those of a few-shot task for one."""
+
+
+def check_frames(sources: Mapping[str, SourceConfig], most: int) -> None:
+    """No source may give clips of more frames than the resampler has positions for.
+
+    Raises:
+        ValueError: Naming the first that does.
+    """
+    for name, source in sources.items():
+        if source.max_frames > most:
+            raise ValueError(
+                f"data.sources.{name}.max_frames is {source.max_frames}, but "
+                f"model.resampler.max_frames is {most}; raise the one or lower the other."
+            )

@@ -38,13 +38,16 @@ class ResamplerConfig:
 
     Attributes:
         latents: Q, how many learned latents, so how many tokens a media item becomes.
-        depth: Layers.
+        depth: Layers. 0 leaves attention out: the mean of the patches is added to each latent.
         heads: Attention heads.
         head_width: K, width of one head.
         ffw_mult: Hidden width of the feed-forward as a multiple of the resampler's.
         width: Width of the latents. None takes the vision encoder's and adds no projection.
         max_frames: Most frames of one media item.
         activation: Of the feed-forward; the paper's is ``squared_relu``.
+        read_latents: Whether keys and values are made of patches and latents, as in the paper, or
+            of patches alone.
+        train_latents: Whether the latents train. If not, they stay as drawn.
     """
 
     latents: int = 64
@@ -55,6 +58,8 @@ class ResamplerConfig:
     width: int | None = None
     max_frames: int = 1
     activation: Literal["gelu", "squared_relu"] = "squared_relu"
+    read_latents: bool = True
+    train_latents: bool = True
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,7 @@ class MiniFlamingoConfig(PreTrainedConfig):
         xattn: Fields of ``XattnConfig``.
         train_input_rows: Whether the input embeddings of the new tokens train. If so, the backward
             pass goes down to the first layer of the language model.
+        language_bits: 8 or 4 where the language model's matrices are quantised, else None.
         image_token_id: Id of ``<image>``.
         end_of_chunk_token_id: Id of ``<|endofchunk|>``.
         text_config: The language model's own configuration; transformers' generation reads the
@@ -115,6 +121,7 @@ class MiniFlamingoConfig(PreTrainedConfig):
     resampler: dict[str, Any] | None = None
     xattn: dict[str, Any] | None = None
     train_input_rows: bool = True
+    language_bits: int | None = None
     image_token_id: int = -1
     end_of_chunk_token_id: int = -1
     text_config: dict[str, Any] | PreTrainedConfig | None = None
@@ -131,6 +138,7 @@ def make_config(
     xattn: XattnConfig,
     tokens: MediaTokens,
     train_input_rows: bool,
+    language_bits: int | None = None,
 ) -> MiniFlamingoConfig:
     """Join typed settings to the configuration that is saved with the model."""
     return MiniFlamingoConfig(
@@ -141,5 +149,6 @@ def make_config(
         image_token_id=tokens.image,
         end_of_chunk_token_id=tokens.end_of_chunk,
         train_input_rows=train_input_rows,
+        language_bits=language_bits,
         text_config=AutoConfig.from_pretrained(language),
     )
