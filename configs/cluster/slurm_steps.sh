@@ -6,9 +6,10 @@
 
 MOST_RESTARTS=${MOST_RESTARTS:-50}
 
-srun --kill-on-bad-exit=1 .venv/bin/python -m miniflamingo fit \
+# What comes last wins: a recipe's own number of devices gives way to the job's.
+srun --kill-on-bad-exit=1 .venv/bin/python -m miniflamingo fit "$@" \
     --trainer.devices "$SLURM_NTASKS_PER_NODE" --trainer.num_nodes "$SLURM_JOB_NUM_NODES" \
-    --ckpt_path last "$@"
+    --ckpt_path last
 code=$?
 
 if [ "$code" -eq 75 ] || [ "$code" -gt 128 ]; then

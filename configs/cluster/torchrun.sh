@@ -14,5 +14,5 @@ NODES=${NODES:-1}
 exec .venv/bin/python -m torch.distributed.run \
     --nnodes "$NODES" --nproc-per-node "$PROCESSES" --max-restarts "${RESTARTS:-3}" \
     --rdzv-backend c10d --rdzv-id miniflamingo --rdzv-endpoint "${HEAD:-localhost:0}" \
-    -m miniflamingo fit \
-    --trainer.devices "$PROCESSES" --trainer.num_nodes "$NODES" --ckpt_path last "$@"
+    -m miniflamingo fit "$@" \
+    --trainer.devices "$PROCESSES" --trainer.num_nodes "$NODES" --ckpt_path last

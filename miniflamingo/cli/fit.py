@@ -67,7 +67,7 @@ class FlamingoCLI(LightningCLI):
         parser.link_arguments("model.processor", "data.processor", apply_on="instantiate")
         sources = ("data.sources", "data.mixture")
         parser.link_arguments(sources, "model.source_weights", weights_of_sources)
-        parser.add_lightning_class_args(SkipNonFinite, "non_finite")  # always on
+        parser.add_lightning_class_args(SkipNonFinite, "non_finite")
 
     def _parse_ckpt_path(self) -> None:
         """Lightning looks for hyper-parameters in the checkpoint here; ours keep none."""
@@ -115,8 +115,32 @@ class FlamingoCLI(LightningCLI):
             export_run(self.model, folder, self.trainer.is_global_zero)
 
 
-def main(arguments: list[str]) -> None:
+def run_command(arguments: list[str]) -> FlamingoCLI:
     """Run a subcommand of LightningCLI.
+
+    Args:
+        arguments: ``fit`` or ``validate`` and its options.
+
+    Returns:
+        What ran, with its trainer and its model.
+    """
+    return FlamingoCLI(
+        FlamingoModule,
+        InterleavedData,
+        args=None if arguments == sys.argv[1:] else arguments,
+        parser_kwargs={"allow_abbrev": False},
+        seed_everything_default=0,
+        save_config_callback=RunConfig,
+        save_config_kwargs={"overwrite": True},
+        trainer_defaults={
+            "enable_model_summary": False,  # our own table says more
+            "callbacks": [SourceReport(), RandomStates(), Preemption()],
+        },
+    )
+
+
+def main(arguments: list[str]) -> None:
+    """Show the package's messages, then run the command.
 
     Args:
         arguments: ``fit`` or ``validate`` and its options.
@@ -128,19 +152,7 @@ def main(arguments: list[str]) -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("miniflamingo").setLevel(logging.INFO)
     try:
-        FlamingoCLI(
-            FlamingoModule,
-            InterleavedData,
-            args=None if arguments == sys.argv[1:] else arguments,
-            parser_kwargs={"allow_abbrev": False},
-            seed_everything_default=0,
-            save_config_callback=RunConfig,
-            save_config_kwargs={"overwrite": True},
-            trainer_defaults={
-                "enable_model_summary": False,  # our own table says more
-                "callbacks": [RandomStates(), Preemption(), SourceReport()],
-            },
-        )
+        run_command(arguments)
     except RuntimeError as error:
         if not tells_of_lost_rank(error):
             raise

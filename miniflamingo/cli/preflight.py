@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,9 @@ def check_recipe(config: Namespace, training: bool) -> None:
         ValueError: Naming the key, what it is and what it should be.
     """
     check_numbers(config)
-    check_shards(config.data, readers(config))
+    ranks = number_of_ranks(config.trainer)
+    check_started(ranks, os.environ)
+    check_shards(config.data, ranks and ranks * max(1, config.data.num_workers))
     check_resume(config.get("ckpt_path"))
     if training:
         check_schedule(config)
@@ -104,13 +106,13 @@ def value_at(config: Namespace, key: str) -> Any:
     return value
 
 
-def readers(config: Namespace) -> int | None:
-    """How many processes share a source's shards: ranks times reading workers.
+def number_of_ranks(trainer: Namespace) -> int | None:
+    """Devices of all machines.
 
     Returns:
-        None where the number of devices is known to Lightning alone (``auto``).
+        None where Lightning alone knows (``auto``).
     """
-    devices = config.trainer.devices
+    devices = trainer.devices
     if isinstance(devices, str):  # as it is from the command line
         listed = [each for each in devices.split(",") if each]
         devices = listed if "," in devices else int(devices) if devices.isdigit() else None
@@ -118,23 +120,60 @@ def readers(config: Namespace) -> int | None:
         devices = len(devices)
     if not isinstance(devices, int) or devices < 1:
         return None
-    return devices * config.trainer.num_nodes * max(1, config.data.num_workers)
+    return devices * trainer.num_nodes
+
+
+def check_started(ranks: int | None, environment: Mapping[str, str]) -> None:
+    """As many ranks must have been started as the recipe has.
+
+    With one device in the recipe each of them would train for itself, into the same folder.
+
+    Args:
+        ranks: Of the recipe; None if not known.
+        environment: In which srun and torchrun say how many they started.
+
+    Raises:
+        ValueError: If it is another number.
+    """
+    if "TORCHELASTIC_RUN_ID" in environment:
+        launcher, started = "torchrun", int(environment["WORLD_SIZE"])
+    elif "SLURM_STEP_ID" in environment:
+        launcher, started = "srun", int(environment["SLURM_NTASKS"])
+    else:
+        return
+    if ranks is not None and started != ranks:
+        raise ValueError(
+            f"{launcher} started {started} processes, but trainer.devices x trainer.num_nodes is "
+            f"{ranks}. Set them after --config, as configs/cluster/ does: what comes last wins."
+        )
 
 
 def check_shards(data: Namespace, num_readers: int | None) -> None:
     """Every source needs shards, and each reader one of its own.
 
+    Args:
+        data: The ``data`` section.
+        num_readers: Ranks times workers; None if the ranks are not known yet.
+
     Raises:
         ValueError: Naming the source.
     """
-    sources = {f"data.sources.{name}": source for name, source in data.sources.items()}
-    for name, source in (sources | {"data.validation": data.validation}).items():
-        try:
-            shards = find_shards(source.urls)
-        except ValueError as error:
-            raise ValueError(f"{name}.urls: {error}") from error
-        if name in sources and num_readers:
-            check_readers(len(shards), num_readers, source, name.removeprefix("data.sources."))
+    for name, source in data.sources.items():
+        shards = shards_of(f"data.sources.{name}", source.urls)
+        check_readers(len(shards), num_readers or 1, source, name)
+    shards_of("data.validation", data.validation.urls)
+
+
+def shards_of(key: str, urls: str | list[str]) -> list[str]:
+    """Find shards.
+
+    Raises:
+        ValueError: If there are none, naming the key.
+    """
+    try:
+        return find_shards(urls)
+    except ValueError as error:
+        raise ValueError(f"{key}.urls: {error}") from error
 
 
 def check_resume(checkpoint: str | None) -> None:

@@ -211,7 +211,7 @@ class FlamingoModule(L.LightningModule):
                 if gate is not None:
                     gates[f"gate/{name}/{layer}"] = whole(gate.detach()).tanh().mean()
         gradient = self.model.resampler.latents.grad
-        if gradient is not None:  # it is none in a step that is skipped
+        if gradient is not None:  # latents may be kept as drawn, and a step may be skipped
             gates["train/latents_grad_norm"] = whole(gradient).norm()
         self.log_dict(gates)
 

@@ -6,7 +6,7 @@ from conftest import RESAMPLER, XATTN
 
 from miniflamingo.cli import preflight
 from miniflamingo.cli.describe import read_recipe
-from miniflamingo.cli.preflight import check_disk, check_recipe
+from miniflamingo.cli.preflight import check_disk, check_recipe, check_started
 from miniflamingo.model import flamingo
 
 
@@ -28,7 +28,6 @@ def settings(tmp_path, language_folder, clip_folder, monkeypatch):
             "resampler": RESAMPLER,
             "xattn": XATTN,
             "optim": {},
-            "source_weights": {"pairs": 1.0},
         },
         "data": {
             "sources": {"pairs": {"urls": f"{tmp_path}/*.tar", "batch_size": 2}},
@@ -60,10 +59,13 @@ def test_a_good_recipe_passes_and_leaves_an_empty_folder(settings, tmp_path):
         (["--model.vision.stages=[9]"], r"gives no patch features for vision.stages=\[9\]"),
         (["--model.language=/nowhere"], r"language='/nowhere' looks like a folder but nothing is"),
         (["--data.validation.urls=no/*.tar"], r"data.validation.urls: no shards at 'no/\*.tar'"),
-        (["--data.num_workers=4"], r"data.sources.pairs: 3 shards .* cannot feed 4 readers"),
-        (["--trainer.devices=2", "--trainer.num_nodes=2"], r"cannot feed 4 readers \(ranks"),
-        (["--trainer.devices=[0,1,2,3]"], r"cannot feed 4 readers"),
-        (["--trainer.devices=0,1,2,3"], r"cannot feed 4 readers"),
+        (["--data.num_workers=4"], r"data.sources.pairs: 3 shards of .* cannot feed 4 readers"),
+        (
+            ["--trainer.devices=2", "--trainer.num_nodes=2"],
+            r"3 shards of .* cannot feed 4 readers \(ranks x",
+        ),
+        (["--trainer.devices=[0,1,2,3]"], r"3 shards of .* cannot feed 4 readers"),
+        (["--trainer.devices=0,1,2,3"], r"3 shards of .* cannot feed 4 readers"),
         (["--model.optim.schedule=cosine"], r"cosine needs to know the last step; set trainer.max"),
         (
             ["--trainer.default_root_dir=/proc/run"],
@@ -102,3 +104,18 @@ def test_a_folder_without_room(tmp_path, monkeypatch):
     check_disk(tmp_path, 10**9)
     with pytest.raises(ValueError, match=r"has 5 GB left, but checkpoints need 6 GB \(3 of 2 GB"):
         check_disk(tmp_path, 2 * 10**9)
+
+
+@pytest.mark.parametrize(
+    ("environment", "launcher"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2"}, "torchrun"),
+        ({"SLURM_STEP_ID": "0", "SLURM_NTASKS": "2"}, "srun"),
+    ],
+)
+def test_as_many_ranks_as_were_started(environment, launcher):
+    for ranks in (2, None):
+        check_started(ranks, environment)
+    with pytest.raises(ValueError, match=f"{launcher} started 2 processes, but trainer.devices x"):
+        check_started(1, environment)
+    check_started(1, {})

@@ -93,6 +93,8 @@ def main() -> None:
         told = [line for line in log_of(preempted).splitlines() if "stopped after step" in line]
         assert told, "the job was not told to stop, or had no time to write a checkpoint"
         assert "Restored all states from the checkpoint" in log_of(preempted)
+        assert "MEMBER: 2/2" in log_of(preempted)
+        assert field(job, "Restarts") == "1"
         print("\n".join(told))
         print(f"job {job}: {state_of(job)}, Restarts={field(job, 'Restarts')}", flush=True)
 

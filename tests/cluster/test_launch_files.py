@@ -64,7 +64,7 @@ def slurm_steps(tmp_path):
         environment = os.environ | {
             "PATH": f"{tmp_path}:{os.environ['PATH']}",
             "SLURM_JOB_ID": "7",
-            "SLURM_NTASKS_PER_NODE": "8",
+            "SLURM_NTASKS_PER_NODE": "4",
             "SLURM_JOB_NUM_NODES": "2",
             "SLURM_RESTART_COUNT": str(restarts),
         }
@@ -88,8 +88,9 @@ def test_a_job_goes_back_in_the_queue_if_it_can_go_on(slurm_steps, code, restart
 def test_the_job_takes_its_size_from_slurm(slurm_steps):
     _, shown = slurm_steps(0)
     options = shown.splitlines()[0].partition(" fit ")[2].split()
-    config = parse(ROOT / options[-1], *options[:-2])
-    assert (config.trainer.devices, config.trainer.num_nodes) == ("8", 2)
+    assert options[0] == "--config"
+    config = parse(ROOT / options[1], *options[2:])  # in this order: the recipe says 8 and 1
+    assert (config.trainer.devices, config.trainer.num_nodes) == ("4", 2)
     assert config.ckpt_path == "last"
 
 

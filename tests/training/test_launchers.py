@@ -50,6 +50,7 @@ def test_torchrun_starts_the_ranks_again(preempted, tmp_path):
     line = ["configs/cluster/torchrun.sh", *preempted, "--trainer.accelerator", "cpu"]
     code, shown = run(line, PROCESSES="2", RESTARTS="1")
     assert code == 0, shown
+    assert "MEMBER: 2/2" in shown  # the recipe says one device
     assert "rank 0 got SIGTERM: stopped after step 5" in shown
     assert "Restored all states from the checkpoint" in shown
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
