@@ -50,7 +50,7 @@ def start(
     return process
 
 
-def finish(process: Any, seconds: float = 60) -> int:
+def finish(process: Any, seconds: float = 300) -> int:
     """Wait for a process and return its exit code; one that hangs is killed and fails the test."""
     process.join(seconds)
     if process.exitcode is None:
