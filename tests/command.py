@@ -20,6 +20,7 @@ def _run(argv: list[str], log: str, environment: dict[str, str], most_bytes: int
     os.environ.update(environment)
     if most_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
+    multiprocessing.set_start_method("fork", force=True)  # as in a process that was not forked
     sys.argv = argv
     from miniflamingo.__main__ import main
 
