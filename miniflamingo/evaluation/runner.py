@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from torchmetrics.text import BLEUScore
 from tqdm import tqdm
 
 from miniflamingo.data.processor import MiniFlamingoProcessor
 from miniflamingo.document import Document
 from miniflamingo.evaluation.baselines import text_only_completions
-from miniflamingo.evaluation.captioning import CiderD, facts_right, words
+from miniflamingo.evaluation.captioning import Captioning
+from miniflamingo.evaluation.facts import facts_right
 from miniflamingo.evaluation.tasks import Task, prompt
 from miniflamingo.generation.complete import complete
 from miniflamingo.model.flamingo import MiniFlamingo
@@ -71,25 +71,14 @@ def judge(
 
 def score(predictions: Sequence[Prediction]) -> dict[str, float]:
     """CIDEr-D (0 to 10), BLEU-4, exact captions and facts right (0 to 1)."""
-    cider, bleu = CiderD(), BLEUScore(n_gram=4)
-    candidates = [each.prediction for each in predictions]
-    references = [[each.truth] for each in predictions]
-    cider.update(candidates, references)
-    bleu.update(
-        [" ".join(words(text)) for text in candidates],
-        [[" ".join(words(ref)) for ref in refs] for refs in references],
-    )
-    exact = [words(each.prediction) == words(each.truth) for each in predictions]
+    metric = Captioning()
+    metric.update([each.prediction for each in predictions], [[each.truth] for each in predictions])
+    scores = metric.compute()
     facts = {
         name: sum(each.right[name] for each in predictions) / len(predictions)
         for name in predictions[0].right
     }
-    return {
-        "cider": float(cider.compute()),
-        "bleu4": float(bleu.compute()),
-        "exact": sum(exact) / len(exact),
-        **facts,
-    }
+    return {name: scores[name] for name in ("cider", "bleu4", "exact")} | facts
 
 
 def evaluate(
