@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from miniflamingo.document import ImageSource
+from miniflamingo.generation.reader import picture_id
 
 
 class Example(NamedTuple):
@@ -62,19 +63,12 @@ def make_example(
     return Example(key, image, clean, str(file), " ".join(question.split()), **own)
 
 
-def picture_id(image: ImageSource) -> str:
-    """The same text for the same picture: its place, or a hash of its bytes."""
-    if isinstance(image, bytes):
-        return hashlib.sha256(image).hexdigest()
-    return str(image)
-
-
 def fingerprint(examples: Iterable[Example]) -> str:
     """Hash ids, questions and answers, and the bytes or names of the pictures."""
     digest = hashlib.sha256()
     for each in examples:
-        picture = each.image if isinstance(each.image, bytes) else Path(str(each.image)).name
-        name = picture_id(picture)
+        at = each.image
+        name = Path(at).name if isinstance(at, str | Path) else picture_id(at)
         digest.update(repr((each.key, each.question, each.answers, name)).encode())
         digest.update(fingerprint(each.support).encode() if each.support else b"")
     return digest.hexdigest()

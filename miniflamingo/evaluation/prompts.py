@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from miniflamingo.data.encode import encode_chunk
 from miniflamingo.document import Chunk, Document
-from miniflamingo.evaluation.example import Example, picture_id
+from miniflamingo.evaluation.example import Example
 from miniflamingo.evaluation.tasks import Task
-from miniflamingo.generation.reader import Reader
+from miniflamingo.generation.reader import Reader, picture_id
 
 
 class Prompt(NamedTuple):

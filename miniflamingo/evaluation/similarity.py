@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from miniflamingo.data.images import UnreadableImage, load_image
-from miniflamingo.evaluation.example import Example, picture_id
+from miniflamingo.evaluation.example import Example
+from miniflamingo.generation.reader import picture_id
 from miniflamingo.model.config import VisionConfig
 from miniflamingo.model.vision import create_model
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from miniflamingo.evaluation.example import Example, picture_id
+from miniflamingo.evaluation.example import Example
 from miniflamingo.evaluation.tasks import TaskData
+from miniflamingo.generation.reader import picture_id
 
 Choose = Callable[[Example, int, int], list[Example]]
 """(query, how many, seed) -> the examples to show, in order. Fewer are always the last of more, so

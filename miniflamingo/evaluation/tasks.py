@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from miniflamingo.evaluation.example import Example, picture_id
+from miniflamingo.document import ImageSource
+from miniflamingo.evaluation.example import Example
 from miniflamingo.evaluation.layouts import check_source, read_source
 from miniflamingo.generation.complete import Decoding
+from miniflamingo.generation.reader import picture_id
 
 TASKS = Path("configs/tasks")
 Vocabulary = dict[str, dict[str, list[str]]]
@@ -227,3 +229,14 @@ def load_vocabulary(task: Task) -> Vocabulary:
         )
     return json.loads(path.read_text())
 
+
+
+def pictures_by_key(data: TaskData) -> dict[str, ImageSource]:
+    """The picture of each query and support example by its id, for sheets of samples.
+
+    Where a support example has the id of a query, the query's picture is found under it.
+    """
+    found: dict[str, ImageSource] = {each.key: each.image for each in data.support}
+    for query in data.queries:
+        found |= {each.key: each.image for each in (*query.support, query)}
+    return found

@@ -6,9 +6,11 @@ width.
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from torch import Tensor
 from miniflamingo.data.collate import pad_left
 from miniflamingo.data.encode import Encoded, encode_document
 from miniflamingo.data.processor import MiniFlamingoProcessor
-from miniflamingo.document import Chunk, Document
+from miniflamingo.document import Chunk, Document, ImageSource
 from miniflamingo.model.flamingo import MiniFlamingo
 
 MEDIA_BYTES = 2**31
@@ -25,6 +27,24 @@ paper's 64 latents of width 1024 in half precision."""
 
 MEDIA_AT_ONCE = 32
 """Pictures that go through the image encoder together."""
+
+MediaId = tuple[str, ...]
+"""One id for each frame."""
+
+
+def picture_id(source: ImageSource) -> str:
+    """The same text for the same picture: its path, or a hash of its bytes or pixels."""
+    if isinstance(source, str | Path):
+        return str(source)
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
+    pixels = hashlib.sha256(source.tobytes()).hexdigest()
+    return f"{source.mode} {source.size} {pixels}"
+
+
+def media_id(chunk: Chunk) -> MediaId:
+    """The same for the same media item."""
+    return tuple(picture_id(frame) for frame in chunk.frames)
 
 
 class Prompts(NamedTuple):
@@ -65,7 +85,7 @@ class Reader:
         self.model = model
         self.processor = processor
         self.media_bytes = media_bytes
-        self._media: OrderedDict[Any, Tensor] = OrderedDict()
+        self._media: OrderedDict[MediaId, Tensor] = OrderedDict()
         self._kept_bytes = 0
 
     def autocast(self) -> torch.autocast:
@@ -105,36 +125,33 @@ class Reader:
         Raises:
             UnreadableImage: If a picture does not decode.
         """
-        distinct = {chunk.frames: chunk for chunk in media}
-        found = {frames: self._media[frames] for frames in distinct if frames in self._media}
-        for frames, tokens in self._resample([c for f, c in distinct.items() if f not in found]):
-            found[frames] = tokens
+        ids = [media_id(chunk) for chunk in media]
+        distinct = dict(zip(ids, media, strict=True))
+        found = {name: self._media[name] for name in distinct if name in self._media}
+        found |= self._resample({n: chunk for n, chunk in distinct.items() if n not in found})
         self._keep(found)
-        return torch.stack([found[chunk.frames] for chunk in media])
+        return torch.stack([found[name] for name in ids])
 
-    def _resample(self, media: Sequence[Chunk]) -> list[tuple[Any, Tensor]]:
+    def _resample(self, media: Mapping[MediaId, Chunk]) -> dict[MediaId, Tensor]:
         """Encode and resample, clips of one length together so that none is padded."""
-        made = []
-        for length in sorted({len(chunk.frames) for chunk in media}):
-            same = [chunk for chunk in media if len(chunk.frames) == length]
+        made: dict[MediaId, Tensor] = {}
+        for length in sorted({len(name) for name in media}):
+            same = [name for name in media if len(name) == length]
             for start in range(0, len(same), MEDIA_AT_ONCE):
                 part = same[start : start + MEDIA_AT_ONCE]
-                pixels = self.processor([Document([chunk]) for chunk in part])["pixels"]
-                made += zip(
-                    (chunk.frames for chunk in part),
-                    self.model.resample(pixels.to(self.model.device)),
-                    strict=True,
-                )
+                pixels = self.processor([Document([media[name]]) for name in part])["pixels"]
+                tokens = self.model.resample(pixels.to(self.model.device))
+                made |= zip(part, tokens, strict=True)
         return made
 
-    def _keep(self, found: dict[Any, Tensor]) -> None:
+    def _keep(self, found: Mapping[MediaId, Tensor]) -> None:
         """Remember media as the latest read, and forget the oldest where there is no more room."""
-        for frames, tokens in found.items():
-            if frames not in self._media:
+        for name, tokens in found.items():
+            if name not in self._media:
                 # A copy: a slice of a batch would keep the whole batch alive.
-                self._media[frames] = tokens.clone()
+                self._media[name] = tokens.clone()
                 self._kept_bytes += tokens.nbytes
-            self._media.move_to_end(frames)
+            self._media.move_to_end(name)
         while self._kept_bytes > self.media_bytes:
             _, oldest = self._media.popitem(last=False)
             self._kept_bytes -= oldest.nbytes
