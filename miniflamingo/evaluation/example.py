@@ -29,7 +29,7 @@ class Example(NamedTuple):
     answers: tuple[str, ...]
     file: str
     question: str = ""
-    facts: Mapping[str, Sequence[str]] = {}  # noqa: RUF012  # read only
+    facts: Mapping[str, Sequence[str]] = {}  # read only
     support: tuple[Any, ...] = ()
 
 

@@ -10,6 +10,7 @@ from miniflamingo.evaluation.baselines import text_only_completions
 from miniflamingo.evaluation.example import Example
 from miniflamingo.evaluation.looking import looking_cells
 from miniflamingo.evaluation.prediction import Prediction
+from miniflamingo.evaluation.prompts import check_context
 from miniflamingo.evaluation.runner import (
     Answer,
     Cell,
@@ -21,6 +22,7 @@ from miniflamingo.evaluation.runner import (
     with_scores,
 )
 from miniflamingo.evaluation.tasks import sample
+from miniflamingo.generation.likelihood import encode_continuation
 from miniflamingo.generation.reader import Reader
 from miniflamingo.model.flamingo import MiniFlamingo
 
@@ -39,7 +41,11 @@ def evaluate(
 
     Returns:
         All predictions, on every rank.
+
+    Raises:
+        ValueError: If a prompt and its answer exceed the language model's context.
     """
+    check_fit(run, shots, seeds)
     queries = run.data.queries
     some = sample(list(queries), looking, "looking") if looking else []
     others = looking_cells(shots, seeds[0], some)
@@ -55,14 +61,28 @@ def evaluate(
     return predictions
 
 
-def evaluate_baselines(
-    run: Evaluation, shots: int, seed: int, folder: Path
-) -> list[Prediction]:
+def check_fit(run: Evaluation, shots: Sequence[int], seeds: Sequence[int]) -> None:
+    """Make sure that all prompts fit the context, before the first is answered.
+
+    Raises:
+        ValueError: Saying how many shots fit.
+    """
+    new_tokens = run.task.decoding.max_new_tokens
+    if run.task.classify:
+        new_tokens = max(len(encode_continuation(run.reader, name)) for name in run.data.classes)
+    for seed in seeds:
+        prompts = prompts_of(run.task, run.data.queries, run.choose, max(shots), seed)
+        check_context(run.reader, run.ranks.share(prompts), new_tokens)
+
+
+def evaluate_baselines(run: Evaluation, shots: int, seed: int, folder: Path) -> list[Prediction]:
     """Score the plain language model on text alone, and the model before training."""
     queries = run.data.queries
     text_only = Cell("text-only language model", shots, seed)
     untrained = Cell("untrained model", shots, seed)
-    predictions = kept_or_run(run, text_only, folder, lambda: run_text_only(run, text_only, queries))
+    predictions = kept_or_run(
+        run, text_only, folder, lambda: run_text_only(run, text_only, queries)
+    )
 
     def run_untrained() -> list[Prediction]:
         model = run.reader.model

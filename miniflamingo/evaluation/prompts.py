@@ -121,12 +121,12 @@ def next_picture(prompts: Sequence[Prompt], place: int) -> Prompt:
     )
 
 
-def permuted(prompt: Prompt, permutation: int) -> Document:
+def permuted(document: Document, permutation: int) -> Document:
     """The prompt with its solved examples in another order; as it is for permutation 0."""
-    *solved, asked = prompt.document.chunks
+    *solved, asked = document.chunks
     if permutation:
-        random.Random(f"{permutation}-{prompt.query.key}").shuffle(solved)
-    return Document([*solved, asked], prompt.document.key)
+        random.Random(f"{permutation}-{document.key}").shuffle(solved)
+    return Document([*solved, asked], document.key)
 
 
 def clean(completion: str, stop: Sequence[str]) -> str:
@@ -157,7 +157,10 @@ def check_context(reader: Reader, prompts: Sequence[Prompt], new_tokens: int) ->
 
     needed, fitting = [], []
     for prompt in prompts:
-        lengths = [length(replace(c, image=None if c.image is None else "")) for c in prompt.document.chunks]
+        lengths = [
+            length(replace(c, image=None if c.image is None else ""))
+            for c in prompt.document.chunks
+        ]
         totals = list(accumulate(reversed(lengths)))  # fewer shots are the last of more
         needed.append(totals[-1])
         fitting.append(sum(total <= room for total in totals) - 1)

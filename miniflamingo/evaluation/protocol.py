@@ -1,16 +1,16 @@
-"""Everything that a score depends on beside the model and the data, in words that can be compared."""
+"""All that a score depends on beside the model and the data, so that two can be compared."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from miniflamingo.evaluation.example import fingerprint
+from miniflamingo.evaluation.results import model_fingerprint
 from miniflamingo.evaluation.tasks import Task, TaskData
-from miniflamingo.model.export import CONFIG_FILE, WEIGHTS_FILE
+from miniflamingo.model.export import read_config
 
 PAPER = {"text_examples": 2, "support_size": 2048}
 """Source: Flamingo, section 3.1 and appendix B.2.1."""
@@ -66,12 +66,17 @@ def protocol(task: Task, data: TaskData, support: str, permutations: int) -> dic
 
 
 def fingerprints(folder: str | Path, data: TaskData) -> dict[str, str]:
-    """Hashes of the exported model, its frozen parts' own fingerprints included, and of the data."""
-    model = hashlib.sha256()
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        model.update((Path(folder) / name).read_bytes())
+    """Hashes of the exported model, the fingerprints of its frozen parts included, and of the data.
+
+    Raises:
+        ValueError: If the folder is no export of a MiniFlamingo.
+    """
+    read_config(folder)
     parts = (data.queries, data.support)
-    return {"model": model.hexdigest(), "data": "-".join(fingerprint(each)[:32] for each in parts)}
+    return {
+        "model": model_fingerprint(folder),
+        "data": "-".join(fingerprint(each)[:32] for each in parts),
+    }
 
 
 def claim_folder(folder: Path, belongs: dict[str, Any]) -> None:

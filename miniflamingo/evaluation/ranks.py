@@ -49,6 +49,9 @@ class Ranks(NamedTuple):
         return values[0]
 
 
+ALONE = Ranks()
+
+
 def join() -> Ranks:
     """Join the other processes if ``torchrun`` (or anything that sets its variables) started us.
 
@@ -57,7 +60,13 @@ def join() -> Ranks:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size > 1 and not dist.is_initialized():
         dist.init_process_group("gloo", timeout=LONGEST_WAIT)
-    return Ranks(dist.get_rank(), size) if size > 1 else Ranks()
+    return Ranks(dist.get_rank(), size) if size > 1 else ALONE
+
+
+def leave() -> None:
+    """Let the other ranks go; what follows, such as the report, is one rank's alone."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def device_of_rank() -> torch.device:

@@ -22,7 +22,7 @@ from miniflamingo.evaluation.prompts import (
     permuted,
     with_pictures,
 )
-from miniflamingo.evaluation.ranks import Ranks
+from miniflamingo.evaluation.ranks import ALONE, Ranks
 from miniflamingo.evaluation.support import Choose
 from miniflamingo.evaluation.tasks import Task, TaskData
 from miniflamingo.generation.complete import complete
@@ -72,7 +72,7 @@ class Evaluation:
     choose: Choose
     permutations: int = 1
     batch_size: int = 32
-    ranks: Ranks = Ranks()
+    ranks: Ranks = ALONE
 
 
 class Answer(NamedTuple):

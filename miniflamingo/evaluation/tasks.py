@@ -1,4 +1,4 @@
-"""A task is data: what to ask of which pictures, with which examples, how to decode and to score."""
+"""A task is data: what to ask of which pictures, how to show examples, to decode and to score."""
 
 from __future__ import annotations
 
@@ -111,12 +111,10 @@ def check_task(task: Task, path: Path) -> None:
     Raises:
         ValueError: Naming file and field.
     """
-    for name in ("queries", "support"):
-        source = getattr(task, name)
-        if source is None and name == "support":
-            continue
+    for name, source in (("queries", task.queries), ("support", task.support)):
         try:
-            check_source(source)
+            if source is not None:
+                check_source(source)
         except ValueError as error:
             raise ValueError(f"{path}: field {name!r}: {error}") from error
     if not task.template.endswith("{answer}") or task.template.count("{answer}") != 1:
@@ -228,7 +226,6 @@ def load_vocabulary(task: Task) -> Vocabulary:
             "'vocabulary', or leave it out to score captions alone."
         )
     return json.loads(path.read_text())
-
 
 
 def pictures_by_key(data: TaskData) -> dict[str, ImageSource]:
