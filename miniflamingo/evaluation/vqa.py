@@ -7,31 +7,29 @@ from collections.abc import Sequence
 
 from miniflamingo.evaluation.answers import AnswerMetric
 
-CONTRACTIONS = (
-    "ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't "
-    "haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't "
-    "mightn't've might've mustn't must've needn't not've o'clock oughtn't 'ow's'at shan't she'd've "
-    "should've shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd someone'd've "
-    "someone'll someone's something'd something'd've something'll that's there'd there'd've "
-    "there're there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't "
-    "what'll what're what's what've when's where'd where's where've who'd who'd've who'll who's "
-    "who've why'll why're why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've "
-    "you'd you'd've you'll you're you've"
-).split()
+CONTRACTIONS = """
+    ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
+    haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've
+    might've mustn't must've needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've
+    shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd someone'd've someone'll
+    someone's something'd something'd've something'll that's there'd there'd've there're there's
+    they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're
+    what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're
+    why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll
+    you're you've
+"""
 """The official table mends contractions that lack one apostrophe. Its entries in capitals are left
 out here: text is lower case when the table is applied."""
 
 MENDED = {
     word[:place] + word[place + 1 :]: word
-    for word in CONTRACTIONS
+    for word in CONTRACTIONS.split()
     for place, letter in enumerate(word)
     if letter == "'"
 } | {"somebody'd": "somebodyd"}  # the official table has this one the wrong way round
 
-NUMBERS = {"none": "0"} | {
-    word: str(number)
-    for number, word in enumerate("zero one two three four five six seven eight nine ten".split())
-}
+NUMBER_WORDS = "zero one two three four five six seven eight nine ten"
+NUMBERS = {"none": "0"} | {word: str(n) for n, word in enumerate(NUMBER_WORDS.split())}
 ARTICLES = ("a", "an", "the")
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 DIGIT_COMMA = re.compile(r"\d,\d")

@@ -10,7 +10,23 @@ from pycocoevalcap.rouge.rouge import Rouge
 from miniflamingo.evaluation.captioning import Captioning, bleu, rouge_l
 from miniflamingo.evaluation.cider import cider_d
 
-WORDS = "a cat two dogs on red blue background the of in left right big green".split()
+WORDS = [
+    "a",
+    "cat",
+    "two",
+    "dogs",
+    "on",
+    "red",
+    "blue",
+    "background",
+    "the",
+    "of",
+    "in",
+    "left",
+    "right",
+    "big",
+    "green",
+]
 
 
 def random_captions(seed: int, sets: int) -> tuple[list[str], list[list[str]]]:
