@@ -16,14 +16,24 @@ from rich.console import Console
 from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
-from miniflamingo import MiniFlamingo, MiniFlamingoProcessor
+from miniflamingo import Document, MiniFlamingo, MiniFlamingoProcessor
+from miniflamingo.evaluation.compare import compare, comparison_table
 from miniflamingo.evaluation.fewshot import evaluate, evaluate_baselines
 from miniflamingo.evaluation.looking import looking_line
 from miniflamingo.evaluation.metrics import metric_for
+from miniflamingo.evaluation.prediction import Prediction, write_predictions
 from miniflamingo.evaluation.protocol import claim_folder, fingerprints, protocol
 from miniflamingo.evaluation.ranks import Ranks, device_of_rank, join, leave
-from miniflamingo.evaluation.results import Results, summarise, versions, write_results
-from miniflamingo.evaluation.runner import Evaluation
+from miniflamingo.evaluation.report import terminal_tables, write_report
+from miniflamingo.evaluation.results import (
+    PREDICTIONS_FILE,
+    RESULTS_FILE,
+    Results,
+    summarise,
+    versions,
+    write_results,
+)
+from miniflamingo.evaluation.runner import Evaluation, prompts_of
 from miniflamingo.evaluation.similarity import check_pictures, clip_features
 from miniflamingo.evaluation.support import Choose, at_random, most_similar, pictures_of
 from miniflamingo.evaluation.tasks import Task, TaskData, check_shots, load_data, load_task
@@ -129,8 +139,46 @@ def prepare(args: argparse.Namespace, task: Task, data: TaskData, ranks: Ranks) 
     return Evaluation(reader, task, data, choose, args.permutations, args.batch_size, ranks)
 
 
+def show_comparison(arguments: list[str]) -> bool:
+    """Compare two results if that is what is asked."""
+    parser = argparse.ArgumentParser("miniflamingo fewshot", allow_abbrev=False)
+    parser.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), required=True)
+    parser.add_argument("--anyway", action="store_true")
+    if "--compare" not in arguments:
+        return False
+    args = parser.parse_args(arguments)
+    Console().print(comparison_table(compare(*args.compare, anyway=args.anyway)))
+    return True
+
+
+def report(run: Evaluation, results: Results, predictions: list[Prediction], out: Path) -> None:
+    """Write all files of the report, print its tables and say where the files are."""
+    queries = {query.key: query for query in run.data.queries}
+
+    def prompt_of(prediction: Prediction) -> Document:
+        asked = [queries[prediction.key]]
+        shots, seed = prediction.shots, prediction.seed
+        return prompts_of(run.task, asked, run.choose, shots, seed)[0].document
+
+    write_results(results, out)
+    write_predictions(predictions, out / PREDICTIONS_FILE)
+    line = None
+    if any(each.condition == "no_media" for each in results.summaries):
+        line = looking_line(results.summaries, results.headline)
+    files = write_report(results, predictions, prompt_of, line, out)
+    console = Console()
+    for table in terminal_tables(results):
+        console.print(table)
+    if line:
+        console.print(line)
+    for file in (*files, out / PREDICTIONS_FILE, out / RESULTS_FILE):
+        console.print(f"  {file}")
+
+
 def main(arguments: list[str]) -> None:
     """Check everything, then evaluate, then write and print."""
+    if show_comparison(arguments):
+        return
     args = make_parser().parse_args(arguments)
     task = load_task(args.task)
     if args.true_zero_shot:
@@ -139,20 +187,22 @@ def main(arguments: list[str]) -> None:
         raise ValueError(f"--baselines writes answers, but the task {task.name!r} classifies.")
     data = load_data(task, args.queries)
     check_shots(data, [*args.shots, task.text_examples])
-    described = protocol(task, data, args.support, args.permutations)
-    belongs = {"protocol": described, "fingerprints": fingerprints(args.model, data)}
+    belongs = {
+        "protocol": protocol(task, data, args.support, args.permutations),
+        "fingerprints": fingerprints(args.model, data),
+    }
     disable_progress_bar()
     ranks = join()
-    folder = args.out / "cells"
+    cells = args.out / "cells"
     if ranks.rank == 0:
-        claim_folder(folder, belongs)
+        claim_folder(cells, belongs)
     run = prepare(args, task, data, ranks)
 
     started = time.time()
-    seeds = range(args.seeds)
-    predictions = evaluate(run, args.shots, seeds, args.looking, folder)
+    seeds = list(range(args.seeds))
+    predictions = evaluate(run, args.shots, seeds, args.looking, cells)
     if args.baselines:
-        predictions += evaluate_baselines(run, baseline_shots(args.shots), seeds[0], folder)
+        predictions += evaluate_baselines(run, baseline_shots(args.shots), seeds[0], cells)
     leave()
     if ranks.rank > 0:
         return
@@ -162,9 +212,9 @@ def main(arguments: list[str]) -> None:
         task.metric,
         metric_for(task.metric).headline,
         summarise(predictions, task.metric),
-        described | {"seeds": list(seeds)},
+        belongs["protocol"] | {"seeds": seeds},
         belongs["fingerprints"],
         versions(),
         round(time.time() - started, 1),
     )
-    write_results(results, args.out)
+    report(run, results, predictions, args.out)

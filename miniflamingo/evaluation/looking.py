@@ -9,6 +9,13 @@ from miniflamingo.evaluation.prediction import CONDITIONS
 from miniflamingo.evaluation.results import Summary
 from miniflamingo.evaluation.runner import Cell
 
+DUE_TO = {
+    "no_media": "pictures",
+    "query_swapped": "the query's own",
+    "support_shuffled": "those of its support",
+}
+"""What a condition takes away."""
+
 
 def looking_cells(shots: Sequence[int], seed: int, queries: Collection[Example]) -> list[Cell]:
     """The cells to run beside the real ones; none if no query has another to swap with.
@@ -34,25 +41,19 @@ def looking_line(summaries: Sequence[Summary], headline: str) -> str:
     """
     most = max(each.shots for each in summaries if each.condition == "no_media")
     found = {each.condition: each for each in summaries if each.shots == most}
-    parts = []
-    for condition, words in (
-        ("no_media", "to pictures"),
-        ("query_swapped", "to the query's own"),
-        ("support_shuffled", "to those of its support"),
-    ):
-        each = found.get(condition)
-        if each is not None and each.real:
-            without = each.scores[headline].mean
-            parts.append(f"{1 - without / each.real:.0%} {words} ({without:.3g} without)")
-    real = found["no_media"].real
-    if not parts or real is None:
-        return f"At {most} shots {headline} is 0 with the real pictures too: nothing to explain."
-    losses = ", ".join(
+    real = found["no_media"].real or 0.0
+    shares = []
+    for condition, due in DUE_TO.items():
+        if condition in found and real:
+            without = found[condition].scores[headline].mean
+            shares.append(f"{1 - without / real:.0%} of it due to {due} ({without:.3g} without)")
+    losses = [
         f"{condition.replace('_', ' ')} {found[condition].loss:.2f}"
         for condition in CONDITIONS
         if condition in found and found[condition].loss is not None
-    )
+    ]
     return (
-        f"Is it looking? At {most} shots {headline} is {real:.3g}: {', '.join(parts)}. "
-        f"Loss of the reference, nats a token: {losses}."
+        f"Is it looking? At {most} shots {headline} is {real:.3g}"
+        f"{', ' if shares else ''}{', '.join(shares)}. "
+        f"Loss of the reference, nats a token: {', '.join(losses)}."
     )
