@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 
-from torchmetrics.functional.text import bleu_score
-
 from miniflamingo.evaluation.answers import AnswerMetric
-from miniflamingo.evaluation.cider import MAX_N, cider_d
+from miniflamingo.evaluation.cider import MAX_N, Ngram, cider_d, ngrams
 from miniflamingo.evaluation.ptb import ptb_words
 
 Words = Sequence[str]
@@ -47,15 +47,31 @@ def rouge_l(candidate: Words, references: Sequence[Words]) -> float:
     return (1 + weight) * precision * recall / (recall + weight * precision)
 
 
-def bleu(candidates: Sequence[Words], references: Sequence[Sequence[Words]], n: int) -> float:
-    """BLEU of a whole set, 0 to 1, n-grams of up to ``n`` words.
+def bleu(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> list[float]:
+    """BLEU-1 to 4 of a whole set, 0 to 1.
 
-    Of two references equally near in length the shorter counts, as in pycocoevalcap; torchmetrics
-    takes the first, so they are given by length.
+    Of two references equally near in length the shorter counts. torchmetrics, which takes the first
+    and needs a pass for each n, agrees otherwise and takes twenty times as long.
+
+    Source: Papineni et al., "BLEU", 2002, as in pycocoevalcap.
     """
-    texts = [" ".join(words) for words in candidates]
-    by_length = [[" ".join(words) for words in sorted(refs, key=len)] for refs in references]
-    return float(bleu_score(texts, by_length, n_gram=n))
+    matched, possible = [0] * MAX_N, [0] * MAX_N
+    length = reference_length = 0
+    for candidate, refs in zip(candidates, references, strict=True):
+        most: Counter[Ngram] = Counter()  # of each n-gram in one reference
+        for reference in refs:
+            most |= ngrams(reference)
+        for gram, count in (ngrams(candidate) & most).items():
+            matched[len(gram) - 1] += count
+        for n in range(MAX_N):
+            possible[n] += max(0, len(candidate) - n)
+        length += len(candidate)
+        reference_length += min((abs(len(r) - len(candidate)), len(r)) for r in refs)[1]
+    if length == 0:
+        return [0.0] * MAX_N
+    brevity = min(1.0, math.exp(1 - reference_length / length))
+    precisions = [m / p if p else 0.0 for m, p in zip(matched, possible, strict=True)]
+    return [brevity * math.prod(precisions[:n]) ** (1 / n) for n in range(1, MAX_N + 1)]
 
 
 class Captioning(AnswerMetric):
@@ -75,7 +91,7 @@ class Captioning(AnswerMetric):
         pairs = list(zip(candidates, truths, strict=True))
         return {
             **super().score_all(answers, references, each),
-            **{f"bleu{n}": bleu(candidates, truths, n) for n in range(1, MAX_N + 1)},
+            **{f"bleu{n}": value for n, value in enumerate(bleu(candidates, truths), start=1)},
             "rouge_l": sum(rouge_l(words, refs) for words, refs in pairs) / len(pairs),
             "exact": sum(words in refs for words, refs in pairs) / len(pairs),
         }

@@ -210,13 +210,13 @@ def _real_on_the_same(
     by_seed: Mapping[int, Cell], real: Mapping[int, Cell], metric: str
 ) -> float | None:
     """The headline of the real pictures on just these queries: CIDEr depends on the set."""
-    headline, values = metric_for(metric).headline, []
+    values = []
     for seed, cell in by_seed.items():
         keys = {each.key for each in cell}
         same = [each for each in real.get(seed, []) if each.key in keys]
         if len(same) != len(cell):
             return None
-        values.append(cell_scores(same, metric)[headline])
+        values.append(mean(each.score or 0.0 for each in with_scores(same, metric)))
     return mean(values)
 
 
