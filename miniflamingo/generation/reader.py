@@ -1,7 +1,6 @@
 """A model that reads prompts, each distinct picture once.
 
-Shapes: B prompts, L tokens, N media in the batch, Q latents, W resampler width, H heads, K head
-width.
+Shapes: B prompts, L tokens, N media in the batch, Q latents, W resampler width.
 """
 
 from __future__ import annotations
@@ -53,12 +52,12 @@ class Prompts(NamedTuple):
     Attributes:
         input_ids: (B, L) long, padded on the left.
         attention_mask: (B, L) long, 0 at padding.
-        keys_values: For each gated layer (N, Q, 2*H*K), None for text alone.
+        resampled: (N, Q, W), None for text alone.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
-    keys_values: tuple[Tensor, ...] | None
+    resampled: Tensor | None
 
 
 class Reader:
@@ -103,7 +102,8 @@ class Reader:
         Args:
             encoded: From ``encode``.
             blank: Whether the prompt keeps its ``<image>`` tokens but the gated layers read
-                nothing: keys and values are zero, and so is all that attention makes of them.
+                nothing: media, keys and values are zero, and so is all that attention makes of
+                them.
 
         Raises:
             UnreadableImage: If a picture does not decode.
@@ -112,12 +112,10 @@ class Reader:
         filler = self.processor.tokens.end_of_chunk  # masked, so any token
         ids, mask = pad_left([each.input_ids for each in encoded], filler)
         media = [chunk for each in encoded for chunk in each.media]
-        keys_values = None
-        if media:
-            keys_values = self.model.media_projection(self.resampled(media))
-            if blank:
-                keys_values = tuple(torch.zeros_like(each) for each in keys_values)
-        return Prompts(ids.to(device), mask.to(device), keys_values)
+        resampled = self.resampled(media) if media else None
+        if blank and resampled is not None:
+            resampled = torch.zeros_like(resampled)
+        return Prompts(ids.to(device), mask.to(device), resampled)
 
     def resampled(self, media: Sequence[Chunk]) -> Tensor:
         """(N, Q, W) resampled media, computed for those not read before.

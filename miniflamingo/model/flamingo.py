@@ -319,7 +319,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         input_ids: Tensor,
         pixels: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        keys_values: tuple[Tensor, ...] | None = None,
+        resampled: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
         """Complete prompts: ``GenerationMixin.generate``, with media and prompts read once.
@@ -328,8 +328,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             input_ids: (B, L), padded on the left.
             pixels: (N, F, C, H, W), one for each ``<image>`` token.
             attention_mask: (B, L), 0 at padding.
-            keys_values: From ``media_projection``, of media that were resampled before; instead
-                of ``pixels``.
+            resampled: (N, Q, W), what ``resample`` made of the media before; instead of ``pixels``.
             **kwargs: Everything else that transformers' ``generate`` takes.
 
         Returns:
@@ -339,10 +338,12 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         Raises:
             ValueError: If media and ``<image>`` tokens do not match, or pixels are unusable.
         """
-        given = pixels if keys_values is None else keys_values[0]
+        given = pixels if resampled is None else resampled
         check_media_count(input_ids, given, self.tokens.image)
-        if keys_values is None:
+        if resampled is None:
             keys_values = self.project_media(pixels)
+        else:
+            keys_values = self.media_projection(resampled)
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         is_media = input_ids == self.tokens.image
