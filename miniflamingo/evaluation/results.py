@@ -159,6 +159,11 @@ def per_query(cells: Sequence[Cell]) -> dict[str, dict[str, float]]:
     return {name: {k: mean(v) for k, v in by_key.items()} for name, by_key in values.items()}
 
 
+def over_seeds(values: Sequence[float]) -> Score:
+    """Mean and, of several, standard deviation."""
+    return Score(mean(values), stdev(values) if len(values) > 1 else None)
+
+
 def summarise(predictions: Iterable[Prediction], metric: str) -> list[Summary]:
     """Means, deviations over seeds and intervals over queries.
 
@@ -190,10 +195,10 @@ def _summary(
     known = {headline: queries.pop("score"), **queries}
     scores = {}
     for name in each[0]:
-        values = [scores[name] for scores in each]
-        low, high = mean_interval(list(known[name].values())) if name in known else (None, None)
-        sd = stdev(values) if len(values) > 1 else None
-        scores[name] = Score(mean(values), sd, low, high)
+        scores[name] = over_seeds([values[name] for values in each])
+        if name in known:
+            low, high = mean_interval(list(known[name].values()))
+            scores[name] = scores[name]._replace(low=low, high=high)
     losses = [p.loss for cell in cells for p in cell if p.loss is not None]
     return Summary(
         condition,
