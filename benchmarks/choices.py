@@ -203,6 +203,19 @@ def step_choice(side: Ours) -> Choice:
     )
 
 
+def frozen_weights_choice() -> Choice:
+    """The frozen language model in bf16, against fp32 weights that autocast casts at every use."""
+    case = CASES["train/as-they-come/every-1/bf16"]
+    kept, cast = Ours(case, OPT_125M), Ours(case, OPT_125M)
+    cast.model.language.float()
+    batch = kept.train_batch(measure.documents_of(case, OPT_125M), case)
+    return Choice(
+        "frozen language model kept in bf16 (a whole step in bf16)",
+        lambda: cast.train_step(batch),
+        lambda: kept.train_step(batch),
+    )
+
+
 def choices(side: Ours) -> Iterator[Choice]:
     """All of them; each is built when it is its turn."""
     yield attention_choice(side)
@@ -213,6 +226,7 @@ def choices(side: Ours) -> Iterator[Choice]:
     yield from prompt_choices(side)
     yield optimizer_choice(side)
     yield step_choice(side)
+    yield frozen_weights_choice()
 
 
 def timed(run: Callable[[], object]) -> float:

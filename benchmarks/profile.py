@@ -18,15 +18,16 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import measure
-from benchmarks.cases import CASES
+from benchmarks.cases import CASES, Precision
 from benchmarks.compare import to_rich
 from benchmarks.floor import matmul_rate
 from benchmarks.ours import Ours
 from benchmarks.report import Table, number
 from benchmarks.workloads import OPT_125M
 
-TRAIN = "train/interleaved/every-1/fp32"
-DECODE = "generate/32-shots/beam-1/batch-1/every-1/fp32"
+TRAIN = "train/interleaved/every-1/"
+DECODE = "generate/32-shots/beam-1/batch-1/every-1/"
+"""Cases without their precision."""
 
 KINDS = {
     "matrix products": ("mm", "addmm", "bmm", "mv", "addmv", "mkldnn_convolution"),
@@ -71,21 +72,21 @@ def bandwidth(size: int = 2**26) -> float:
     return 4 * size / statistics.median(times)
 
 
-def train_table() -> Table:
+def train_table(precision: Precision) -> Table:
     """One training step."""
-    case = CASES[TRAIN]
+    case = CASES[TRAIN + precision]
     side = Ours(case, OPT_125M)
     documents = measure.documents_of(case, OPT_125M)
     batch = side.train_batch(documents, case)
     side.train_step(batch)
-    floor = side.flops(case, documents)["step"] / matmul_rate("fp32").seconds
+    floor = side.flops(case, documents)["step"] / matmul_rate(precision).seconds
     seconds = seconds_by_kind(lambda: side.train_step(batch))
-    return to_table(f"Training step, {TRAIN}", seconds, floor)
+    return to_table(f"Training step, {case.name}", seconds, floor)
 
 
-def decode_table(steps: int = 18) -> Table:
+def decode_table(precision: Precision, steps: int = 18) -> Table:
     """One decoding step: the difference of a long and a short generation, a token."""
-    case = CASES[DECODE]
+    case = CASES[DECODE + precision]
     side = Ours(case, OPT_125M)
     batch = side.prompt_batch(measure.documents_of(case, OPT_125M))
     side.generate(batch, 1, 2)
@@ -99,7 +100,7 @@ def decode_table(steps: int = 18) -> Table:
         for name, parameter in model.named_parameters()
         if name.startswith("language.") and "embed_positions" not in name
     ]
-    return to_table(f"Decoding step, {DECODE}", a_token, sum(read) / bandwidth())
+    return to_table(f"Decoding step, {case.name}", a_token, sum(read) / bandwidth())
 
 
 def to_table(title: str, seconds: Counter[str], floor: float) -> Table:
@@ -122,10 +123,11 @@ def main() -> None:
     """Profile and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     torch.manual_seed(0)
-    for table in (train_table(), decode_table()):
+    for table in (train_table(chosen.precision), decode_table(chosen.precision)):
         rich.console.Console().print(to_rich(table))
 
 

@@ -177,3 +177,15 @@ class Killed(L.Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step == self.step:
             raise SystemExit(9)
+
+
+class GradientNorms(L.Callback):
+    """Writes the global gradient norm that each step was taken with to a file, one a line."""
+
+    def __init__(self, file):
+        self.file = Path(file)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        norms = [p.grad.float().norm() for p in pl_module.parameters() if p.grad is not None]
+        with self.file.open("a") as lines:
+            lines.write(f"{torch.stack(norms).norm().item()}\n")

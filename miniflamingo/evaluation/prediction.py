@@ -28,6 +28,7 @@ class Prediction(NamedTuple):
         facts: Fact -> whether the answer mentions exactly what is true; empty for most tasks.
         loss: Mean loss of the tokens of the first reference after the prompt, in nats; None where
             it was not measured.
+        likelihoods: Log-likelihood of the likeliest classes, where a task classifies.
     """
 
     condition: str
@@ -41,6 +42,7 @@ class Prediction(NamedTuple):
     score: float | None = None
     facts: dict[str, bool] = {}  # noqa: RUF012  # read only; a NamedTuple has no other default
     loss: float | None = None
+    likelihoods: dict[str, float] = {}  # noqa: RUF012
 
 
 def write_predictions(predictions: Iterable[Prediction], file: Path) -> None:

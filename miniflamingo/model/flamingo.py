@@ -319,6 +319,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         input_ids: Tensor,
         pixels: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        keys_values: tuple[Tensor, ...] | None = None,
         **kwargs: Any,
     ) -> Any:
         """Complete prompts: ``GenerationMixin.generate``, with media and prompts read once.
@@ -327,6 +328,8 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             input_ids: (B, L), padded on the left.
             pixels: (N, F, C, H, W), one for each ``<image>`` token.
             attention_mask: (B, L), 0 at padding.
+            keys_values: From ``media_projection``, of media that were resampled before; instead
+                of ``pixels``.
             **kwargs: Everything else that transformers' ``generate`` takes.
 
         Returns:
@@ -336,11 +339,14 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         Raises:
             ValueError: If media and ``<image>`` tokens do not match, or pixels are unusable.
         """
-        check_media_count(input_ids, pixels, self.tokens.image)
+        given = pixels if keys_values is None else keys_values[0]
+        check_media_count(input_ids, given, self.tokens.image)
+        if keys_values is None:
+            keys_values = self.project_media(pixels)
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         is_media = input_ids == self.tokens.image
-        media = {"keys_values": self.project_media(pixels), "slots": media_slots(is_media)}
+        media = {"keys_values": keys_values, "slots": media_slots(is_media)}
         copies = copies_of_prompt(kwargs, self.generation_config)
         length = input_ids.shape[1]
         if copies > 1 and length > 1 and kwargs.get("use_cache", True):

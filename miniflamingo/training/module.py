@@ -6,6 +6,8 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor
 
 from miniflamingo.batch import IGNORE, Batch
@@ -142,11 +144,28 @@ class FlamingoModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, stepped with the optimiser."""
         steps = self.trainer.estimated_stepping_batches
-        optimizer, scheduler = make_optimizer(self.model, self.optim, steps)
+        # A fused one unscales float16 gradients itself, after they should have been clipped.
+        fused = self.trainer.precision != "16-mixed"
+        optimizer, scheduler = make_optimizer(self.model, self.optim, steps, fused)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the trainer is told to.
+
+        Lightning's mixed precision refuses to clip for a fused optimiser, for the sake of float16's
+        scaled gradients. bfloat16 has none, so the way of all other precisions is right.
+        """
+        algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+        plugin = self.trainer.precision_plugin
+        Precision.clip_gradients(plugin, optimizer, gradient_clip_val or 0.0, algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the new weights only: the frozen parts are where the configuration says."""

@@ -86,9 +86,15 @@ def rate_factor(step: int, config: OptimConfig, total_steps: float) -> float:
 
 
 def make_optimizer(
-    model: nn.Module, config: OptimConfig, total_steps: float
+    model: nn.Module, config: OptimConfig, total_steps: float, fused: bool = True
 ) -> tuple[torch.optim.Optimizer, LambdaLR]:
     """AdamW over the trainable parameters, and its schedule by optimiser step.
+
+    Args:
+        model: Whose parameters train.
+        config: Rates and schedule.
+        total_steps: Of the whole run; a constant schedule does not need to know.
+        fused: Whether one kernel updates everything, several times faster.
 
     Raises:
         ValueError: If a cosine is asked for without a known last step.
@@ -98,5 +104,6 @@ def make_optimizer(
             "optim.schedule=cosine needs to know the last step; set trainer.max_steps or use "
             "optim.schedule=constant."
         )
-    optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=config.betas, fused=True)
+    groups = parameter_groups(model, config)
+    optimizer = torch.optim.AdamW(groups, betas=config.betas, fused=fused)
     return optimizer, LambdaLR(optimizer, lambda step: rate_factor(step, config, total_steps))

@@ -205,6 +205,16 @@ def test_logging_may_be_off(fit, config):
     assert weights(fit(config))
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_are_clipped_in_every_precision(fit, config, tmp_path, precision):
+    norms = {"class_path": "tiny.GradientNorms", "init_args": {"file": str(tmp_path / "norms")}}
+    config["trainer"]["callbacks"] += [norms]
+    config["trainer"] |= {"precision": precision, "gradient_clip_val": 0.01, "max_steps": 3}
+    fit(config)
+    clipped = [float(line) for line in (tmp_path / "norms").read_text().split()]
+    assert clipped == pytest.approx([0.01] * 3, rel=1e-2)
+
+
 @pytest.mark.slow
 def test_two_ranks(write, config, processor, world, tmp_path):
     """They train one model, and together read every validation document once."""
