@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from miniflamingo.evaluation.captioning import tokenise
-from miniflamingo.evaluation.prediction import Prediction
-from miniflamingo.evaluation.results import Summary, cells_of, over_seeds
+from miniflamingo.evaluation.results import Cell, Key, answers_of
 
 log = logging.getLogger(__name__)
 
 SPICE_MODELS = "stanford-corenlp-3.6.0-models.jar"
-
-Texts = tuple[Sequence[str], Sequence[Sequence[str]]]
-"""Answers, and for each its references."""
 
 
 def check_java() -> None:
@@ -40,14 +36,14 @@ def has_spice_models() -> bool:
     return (Path(spec.origin).parent / "lib" / SPICE_MODELS).is_file()
 
 
-def java_scores(sets: Sequence[Texts]) -> list[dict[str, float]]:
-    """Score sets of captions by METEOR, and by SPICE if its models are there.
+def java_scores(cells: Mapping[Key, Cell]) -> dict[Key, dict[str, float]]:
+    """Score captions by METEOR, and by SPICE if its models are there.
 
     Args:
-        sets: Each is scored by itself; Java starts once for METEOR, once a set for SPICE.
+        cells: Each is scored by itself; Java starts once for METEOR, once a cell for SPICE.
 
     Returns:
-        ``meteor`` and perhaps ``spice`` for each set, 0 to 1.
+        ``meteor`` and perhaps ``spice`` of each, 0 to 1.
 
     Raises:
         ValueError: If there is no Java or no pycocoevalcap.
@@ -69,43 +65,13 @@ def java_scores(sets: Sequence[Texts]) -> list[dict[str, float]]:
             "python -m pycocoevalcap.spice.get_stanford_models",
             SPICE_MODELS,
         )
-    scores = []
-    for answers, references in sets:
-        candidates, truths = tokenise(answers, references)
+    scores = {}
+    for key, cell in cells.items():
+        candidates, truths = tokenise(*answers_of(cell))
         said = {place: [" ".join(words)] for place, words in enumerate(candidates)}
         true = {place: [" ".join(r) for r in refs] for place, refs in enumerate(truths)}
         found = {"meteor": float(meteor.compute_score(true, said)[0])}
         if spice is not None:
             found["spice"] = float(spice.compute_score(true, said)[0])
-        scores.append(found)
+        scores[key] = found
     return scores
-
-
-def with_java_scores(
-    summaries: Sequence[Summary], predictions: Sequence[Prediction]
-) -> list[Summary]:
-    """Add METEOR and SPICE to the scores of the real pictures.
-
-    Args:
-        summaries: Of the predictions.
-        predictions: All of them.
-
-    Raises:
-        ValueError: If there is no Java or no pycocoevalcap.
-    """
-    cells = {key: c for key, c in cells_of(predictions).items() if key[0] == "real"}
-    found = java_scores(
-        [([p.answer for p in c], [p.references for p in c]) for c in cells.values()]
-    )
-    added = []
-    for each in summaries:
-        own = [
-            scores
-            for (condition, shots, _), scores in zip(cells, found, strict=True)
-            if (condition, shots) == (each.condition, each.shots)
-        ]
-        extra = (
-            {name: over_seeds([scores[name] for scores in own]) for name in own[0]} if own else {}
-        )
-        added.append(each._replace(scores=each.scores | extra))
-    return added
