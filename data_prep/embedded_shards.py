@@ -1,9 +1,7 @@
 """Write the embedded world as WebDataset shards: pairs, documents, validation and few-shot."""
 
-import hashlib
 import io
 import json
-import os
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -12,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
-from webdataset.writer import TarWriter
 
 from data_prep.captions import Split, Style, caption, facts, sample_style, vocabulary
 from data_prep.disk import require_disk_space
 from data_prep.scenes import PICTURE, Scene, Sprites, draw, sample_scene
+from data_prep.shards import write_json, write_shard
 from data_prep.wheels import OPENMOJI
 
 WORLD_VERSION = 1  # raise it when the same arguments give other shards
@@ -93,13 +91,12 @@ def write_world(folder: Path, arguments: WorldArguments, sprites_folder: Path) -
             leftover.unlink()
     shards: dict[str, dict[str, Any]] = {}
     with tqdm(total=arguments.pictures, unit="picture", desc="embedded data") as progress:
-        for path, indices, samples in _plan(folder, arguments, sprites):
-            write_shard(path, _counted(samples, progress))
-            content = path.read_bytes()
+        for path, samples in _plan(folder, arguments, sprites):
+            record = write_shard(path, _counted(samples, progress))
             shards[str(path.relative_to(folder))] = {
-                "samples": len(indices),
-                "bytes": len(content),
-                "sha256": hashlib.sha256(content).hexdigest(),
+                "samples": record.samples,
+                "bytes": record.bytes,
+                "sha256": record.sha256,
             }
     (folder / "fewshot").mkdir(exist_ok=True)
     write_json(folder / "fewshot" / "vocabulary.json", vocabulary())
@@ -116,31 +113,6 @@ def write_world(folder: Path, arguments: WorldArguments, sprites_folder: Path) -
         },
     )
     return manifest
-
-
-def write_shard(path: Path, samples: Iterable[dict[str, Any]]) -> None:
-    """Write one tar; it gets its name only when it is complete.
-
-    Args:
-        path: Where to.
-        samples: Each with ``__key__`` and bytes, text or JSON by extension.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".tar.unfinished")
-    try:
-        with unfinished.open("wb") as file, TarWriter(file, mtime=0, user="", group="") as tar:
-            for sample in samples:
-                tar.write(sample)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write JSON; the file gets its name only when it is complete."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(unfinished, path)
 
 
 def pair_sample(seed: int, index: int, sprites: Sprites) -> dict[str, Any]:
@@ -197,11 +169,11 @@ def jpeg(scene: Scene, sprites: Sprites) -> bytes:
     return buffer.getvalue()
 
 
-Shard = tuple[Path, range, Iterator[dict[str, Any]]]
+Shard = tuple[Path, Iterator[dict[str, Any]]]
 
 
 def _plan(folder: Path, arguments: WorldArguments, sprites: Sprites) -> Iterator[Shard]:
-    """List every shard: its path, its samples' indices, and the samples, made when asked for."""
+    """List every shard: its path, and its samples, made when asked for."""
     seed = arguments.seed
     for name, total, num_shards in [
         ("pairs", arguments.pairs, TRAIN_SHARDS),
@@ -211,7 +183,7 @@ def _plan(folder: Path, arguments: WorldArguments, sprites: Sprites) -> Iterator
     ]:
         for shard, indices in enumerate(_split_evenly(total, num_shards)):
             path = folder / name / f"{shard:06d}.tar"
-            yield path, indices, _samples(name, seed, indices, sprites)
+            yield path, _samples(name, seed, indices, sprites)
 
 
 def _samples(name: str, seed: int, indices: range, sprites: Sprites) -> Iterator[dict[str, Any]]:

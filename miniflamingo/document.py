@@ -12,8 +12,35 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 ImageSource = str | Path | bytes | Image.Image
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """What a frozen image encoder made of a media item, computed beforehand.
+
+    Attributes:
+        values: (F, V, E), F frames of V patches, E the encoder's width.
+        encoder: Fingerprint of the encoder and its preprocessing. A model with another refuses it.
+    """
+
+    values: Tensor
+    encoder: str
+
+
+@dataclass(frozen=True)
+class Video:
+    """An encoded clip; its frames are taken when it is decoded.
+
+    Attributes:
+        source: An mp4, webm, mkv or mov as path or bytes.
+        max_frames: Take at most so many, evenly over its length.
+    """
+
+    source: str | Path | bytes
+    max_frames: int = 8
 
 
 @dataclass(frozen=True)
@@ -22,12 +49,12 @@ class Chunk:
 
     Attributes:
         image: A picture as path, encoded bytes or PIL image, a sequence of them for a clip of
-            frames, or None for text alone.
+            frames, an encoded clip, the patch features of any of these, or None for text alone.
         text: What follows the picture. None leaves the chunk open: it is what the model completes.
         unfinished: Whether the chunk is open behind its text, a question say.
     """
 
-    image: ImageSource | Sequence[ImageSource] | None = None
+    image: ImageSource | Sequence[ImageSource] | Video | Patches | None = None
     text: str | None = None
     unfinished: bool = False
 
@@ -38,8 +65,8 @@ class Chunk:
 
     @property
     def frames(self) -> tuple[ImageSource, ...]:
-        """The pictures of the chunk's media item in order, empty if it has none."""
-        if self.image is None:
+        """The pictures of the chunk's media item in order, empty if it has none or not yet."""
+        if self.image is None or isinstance(self.image, Video | Patches):
             return ()
         if isinstance(self.image, str | Path | bytes | Image.Image):
             return (self.image,)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
@@ -11,22 +10,8 @@ from torch.utils.data import DataLoader
 from miniflamingo.batch import Batch
 from miniflamingo.data.processor import MiniFlamingoProcessor
 from miniflamingo.data.shards import find_shards, read_samples
+from miniflamingo.data.source import SourceConfig
 from miniflamingo.data.stream import BatchStream, usable_document
-
-
-@dataclass(frozen=True)
-class SourceConfig:
-    """One named training stream.
-
-    Attributes:
-        urls: Shards: paths, globs, brace ranges or urls.
-        batch_size: Documents a step on each device.
-        pack: Whether short documents share rows of ``max_tokens``, each reading itself alone.
-    """
-
-    urls: str | list[str]
-    batch_size: int
-    pack: bool = False
 
 
 class InterleavedData(L.LightningDataModule):
@@ -93,6 +78,7 @@ class InterleavedData(L.LightningDataModule):
             rank,
             world_size,
             pack=self.sources[name].pack,
+            source=self.sources[name],
         )
         return DataLoader(stream, batch_size=None, num_workers=self.num_workers)
 
@@ -101,7 +87,12 @@ class InterleavedData(L.LightningDataModule):
         documents = [
             document
             for sample in read_samples(self.validation_shards)
-            if (document := usable_document(sample)) is not None
+            if (
+                document := usable_document(
+                    sample, self.validation, self.processor, self.max_tokens, self.seed
+                )
+            )
+            is not None
         ]
         return DataLoader(
             documents,  # type: ignore[arg-type]  # a list is a map-style dataset

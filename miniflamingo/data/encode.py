@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
@@ -44,36 +45,76 @@ def encode_chunk(
     return tag + text, [IGNORE] * len(tag) + text
 
 
+def start_document(
+    tokenizer: PreTrainedTokenizerBase, max_tokens: int | None
+) -> tuple[list[int], float]:
+    """Begin a document with what its tokenizer puts before every text.
+
+    Returns:
+        Those tokens, and the room that is left; infinite without ``max_tokens``.
+
+    Raises:
+        ValueError: If there is no room for a tag and one token of text.
+    """
+    ids = list(tokenizer("")["input_ids"])
+    room = math.inf if max_tokens is None else max_tokens - len(ids)
+    if room < 2:
+        raise ValueError(
+            f"max_tokens={max_tokens} has no room for <image> and a token of its text"
+            f"{f' after {len(ids)} that start every text' if ids else ''}. Raise data.max_tokens; "
+            "256 is the paper's."
+        )
+    return ids, room
+
+
+def tokens_kept(length: int, has_media: bool, room: float) -> int:
+    """How many tokens of a chunk stand in the room that is left: all, the first ones, or none.
+
+    A tag is kept only with a token of the text that reads its media item.
+
+    Args:
+        length: Tokens of the chunk, tag and end included.
+        has_media: Whether the first of them is a tag.
+        room: Tokens that are free.
+    """
+    if length <= room:
+        return length
+    return int(room) if room > has_media else 0
+
+
 def encode_document(
     document: Document,
     tokenizer: PreTrainedTokenizerBase,
     tokens: MediaTokens,
     max_tokens: int | None = None,
 ) -> Encoded:
-    """Encode a document, whole chunks as far as they fit.
+    """Encode a document as far as it fits.
 
     Args:
         document: What to encode.
         tokenizer: With the two new tokens.
         tokens: Their ids.
-        max_tokens: Longest result; later chunks are left out. If not even the first fits, its text
-            is cut at the end and carries no end of chunk, so that no false ending is learned.
+        max_tokens: Longest result. The text of the chunk that does not fit is cut at its end and
+            carries no end of chunk, so that no false ending is learned; later chunks are left out.
 
     Returns:
         As many ``<image>`` tokens as media, always.
+
+    Raises:
+        ValueError: If ``max_tokens`` has no room for a tag and one token of text.
     """
-    ids = list(tokenizer("")["input_ids"])  # what this tokenizer puts before every text
+    ids, room = start_document(tokenizer, max_tokens)
     labels = [IGNORE] * len(ids)
     media: list[Chunk] = []
-    for place, chunk in enumerate(document.chunks):
+    for chunk in document.chunks:
         chunk_ids, chunk_labels = encode_chunk(chunk, tokenizer, tokens)
-        if max_tokens is not None and len(ids) + len(chunk_ids) > max_tokens:
-            if place > 0:
-                break
-            room = max(1, max_tokens - len(ids))
-            chunk_ids, chunk_labels = chunk_ids[:room], chunk_labels[:room]
-        ids, labels = ids + chunk_ids, labels + chunk_labels
-        if chunk.image is not None:
+        has_media = chunk.image is not None
+        kept = tokens_kept(len(chunk_ids), has_media, room)
+        if not kept:
+            break
+        room -= kept
+        ids, labels = ids + chunk_ids[:kept], labels + chunk_labels[:kept]
+        if has_media:
             media.append(chunk)
     # Nothing stands before the first token to predict it from, whatever shares its row.
     return Encoded(ids, [IGNORE, *labels[1:]], media)

@@ -16,7 +16,9 @@ from miniflamingo.batch import IGNORE, Batch
 from miniflamingo.data.collate import count_positions, pack_rows, pad_left, pad_right
 from miniflamingo.data.encode import Encoded, encode_document
 from miniflamingo.data.images import Transform, clip_to_pixels
-from miniflamingo.document import Chunk, Document
+from miniflamingo.data.media import decode_media
+from miniflamingo.data.patches import stack_patches
+from miniflamingo.document import Document, Patches
 from miniflamingo.tokens import load_tokenizer, media_tokens
 
 PREPROCESSING_FILE = "preprocessor_config.json"
@@ -25,19 +27,27 @@ PREPROCESSING_FILE = "preprocessor_config.json"
 class MiniFlamingoProcessor:
     """Turns documents into what ``MiniFlamingo`` takes, and ids back into text.
 
-    Shapes: B documents, L tokens, N media in the batch, F frames, C channels, H x W pixels.
+    Shapes: B documents, L tokens, N media in the batch, F frames, C channels, H x W pixels,
+    V patches per frame, E vision width.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, preprocessing: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        preprocessing: dict[str, Any],
+        encoder: str | None = None,
+    ) -> None:
         """Bind a tokenizer and a picture transform.
 
         Args:
             tokenizer: From ``load_tokenizer``.
             preprocessing: open_clip's settings of the chosen encoder (size, mean, std, resizing).
+            encoder: Fingerprint of the encoder, without which no patch features are taken.
         """
         self.tokenizer = tokenizer
         self.tokens = media_tokens(tokenizer)
         self.preprocessing = preprocessing
+        self.encoder = encoder
         transform = image_transform_v2(PreprocessCfg(**preprocessing), is_train=False)
         self.transform = cast(Transform, transform)
 
@@ -48,17 +58,20 @@ class MiniFlamingoProcessor:
             documents: Any numbers of chunks and media, the last chunk usually open.
 
         Returns:
-            ``input_ids`` (B, L), ``attention_mask`` (B, L), ``pixels`` (N, F, C, H, W).
+            ``input_ids`` (B, L), ``attention_mask`` (B, L), ``pixels`` (N, F, C, H, W); where the
+            documents hold patch features, ``patches`` (N, F, V, E) in their place.
 
         Raises:
             UnreadableImage: If a picture does not decode.
-            ValueError: If there are no documents.
+            ValueError: If there are no documents, or patches of another encoder.
         """
         if not documents:
             raise ValueError("there are no documents to encode; give at least one.")
         encoded = [encode_document(doc, self.tokenizer, self.tokens) for doc in documents]
         ids, mask = pad_left([each.input_ids for each in encoded], self._pad_id)
-        return {"input_ids": ids, "attention_mask": mask, "pixels": self._pixels(encoded)}
+        pixels, patches = self._media(encoded)
+        media = {"pixels": pixels} if patches is None else {"patches": patches}
+        return {"input_ids": ids, "attention_mask": mask, **media}
 
     def batch(
         self,
@@ -77,7 +90,8 @@ class MiniFlamingoProcessor:
 
         Raises:
             UnreadableImage: If a picture does not decode.
-            ValueError: If there are no documents, or no length to pack them to.
+            ValueError: If there are no documents, no length to pack them to, or patches of another
+                encoder.
         """
         if not documents:
             raise ValueError("there are no documents to encode; give at least one.")
@@ -92,14 +106,16 @@ class MiniFlamingoProcessor:
         in_order = [place for row in rows for place in row]
         ids = [[token for place in row for token in encoded[place].input_ids] for row in rows]
         labels = [[label for place in row for label in encoded[place].labels] for row in rows]
+        pixels, patches = self._media([encoded[place] for place in in_order])
         return Batch(
             pad_right(ids, self._pad_id),
             count_positions([[lengths[place] for place in row] for row in rows]),
             pad_right(labels, IGNORE),
-            self._pixels([encoded[place] for place in in_order]),
+            pixels,
             [documents[place].key for place in in_order],
             sum(lengths),
             skipped,
+            patches,
         )
 
     def batch_decode(self, completions: Tensor) -> list[str]:
@@ -121,7 +137,8 @@ class MiniFlamingoProcessor:
         """Write tokenizer and picture settings beside a model."""
         self.tokenizer.save_pretrained(folder)
         path = Path(folder) / PREPROCESSING_FILE
-        path.write_text(json.dumps(self.preprocessing, indent=2) + "\n")
+        settings = {**self.preprocessing, "encoder": self.encoder}
+        path.write_text(json.dumps(settings, indent=2) + "\n")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> MiniFlamingoProcessor:
@@ -136,21 +153,33 @@ class MiniFlamingoProcessor:
                 f"{folder} is not an exported MiniFlamingo: {PREPROCESSING_FILE} is missing. "
                 "Give the folder that training exported, runs/NAME/model."
             )
-        return cls(load_tokenizer(str(folder)), json.loads(path.read_text()))
+        settings = json.loads(path.read_text())
+        encoder = settings.pop("encoder", None)
+        return cls(load_tokenizer(str(folder)), settings, encoder)
+
+    @property
+    def least_side(self) -> int:
+        """Pixels that the encoder makes of a picture's shorter side."""
+        size = self.preprocessing["size"]
+        return size if isinstance(size, int) else max(size)
 
     @property
     def _pad_id(self) -> int:
         pad = self.tokenizer.pad_token_id
         return pad if isinstance(pad, int) else self.tokens.end_of_chunk
 
-    def _pixels(self, encoded: Sequence[Encoded]) -> Tensor:
-        media = [chunk for each in encoded for chunk in each.media]
+    def _media(self, encoded: Sequence[Encoded]) -> tuple[Tensor, Tensor | None]:
+        """(N, F, C, H, W) pixels, N = 0 if there are none, and (N, F, V, E) patches or None."""
+        media = [decode_media(chunk, self.least_side) for each in encoded for chunk in each.media]
+        if any(isinstance(chunk.image, Patches) for chunk in media):
+            return self._no_pixels(), stack_patches([chunk.image for chunk in media], self.encoder)
         if not media:
-            size = self.preprocessing["size"]
-            height, width = (size, size) if isinstance(size, int) else size
-            return torch.zeros(0, 1, 3, height, width)
+            return self._no_pixels(), None
         frames = max(len(chunk.frames) for chunk in media)
-        return torch.stack([self._media(chunk, frames) for chunk in media])
+        clips = [clip_to_pixels(chunk.frames, self.transform, frames) for chunk in media]
+        return torch.stack(clips), None
 
-    def _media(self, chunk: Chunk, frames: int) -> Tensor:
-        return clip_to_pixels(chunk.frames, self.transform, frames)
+    def _no_pixels(self) -> Tensor:
+        size = self.preprocessing["size"]
+        height, width = (size, size) if isinstance(size, int) else size
+        return torch.zeros(0, 1, 3, height, width)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 
 from torch.utils.data import IterableDataset, get_worker_info
 from webdataset.filters import shuffle
 
 from miniflamingo.batch import Batch
-from miniflamingo.data.images import load_image
+from miniflamingo.data.dropped import Dropped
+from miniflamingo.data.prepare import prepare
 from miniflamingo.data.processor import MiniFlamingoProcessor
-from miniflamingo.data.shards import RawSample, read_samples, to_document
+from miniflamingo.data.shards import RawSample, read_samples
+from miniflamingo.data.source import DEFAULTS, SourceConfig
 from miniflamingo.document import Document
 
 log = logging.getLogger(__name__)
@@ -23,22 +24,32 @@ MOST_SKIPPED = 1000
 """Unusable samples in a row that are taken for a broken source."""
 
 
-def usable_document(sample: RawSample) -> Document | None:
+def usable_document(
+    sample: RawSample,
+    source: SourceConfig,
+    processor: MiniFlamingoProcessor,
+    max_tokens: int | None,
+    seed: int,
+) -> Document | None:
     """Make a document of a sample, or say in the log why it cannot be used.
 
     Returns:
         The document with its pictures decoded, or None.
     """
+    rng = random.Random(f"{seed}-{sample['__key__']}")
     try:
-        document = to_document(sample)
-        chunks = [
-            replace(chunk, image=[load_image(frame) for frame in chunk.frames] or None)
-            for chunk in document.chunks
-        ]
-    except ValueError as error:
-        log.warning("skipped %s of %s: %s", sample["__key__"], sample.get("__url__"), error)
+        return prepare(
+            sample,
+            source,
+            processor.tokenizer,
+            processor.tokens,
+            max_tokens,
+            rng,
+            processor.least_side,
+        )
+    except Dropped as error:
+        log.warning("skipped %s", error)
         return None
-    return replace(document, chunks=chunks)
 
 
 class BatchStream(IterableDataset[Batch]):
@@ -63,6 +74,7 @@ class BatchStream(IterableDataset[Batch]):
         world_size: int = 1,
         shuffle_buffer: int = 1000,
         pack: bool = False,
+        source: SourceConfig = DEFAULTS,
     ) -> None:
         """Describe the stream; nothing is read yet.
 
@@ -77,6 +89,7 @@ class BatchStream(IterableDataset[Batch]):
             world_size: Number of processes.
             shuffle_buffer: Samples among which the next one is drawn.
             pack: Whether documents share rows of ``max_tokens``.
+            source: How samples are read.
         """
         self.shards = shards
         self.processor = processor
@@ -88,6 +101,7 @@ class BatchStream(IterableDataset[Batch]):
         self.world_size = world_size
         self.shuffle_buffer = shuffle_buffer
         self.pack = pack
+        self.source = source
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield this worker's batches; a loader with several workers takes turns among them.
@@ -103,7 +117,11 @@ class BatchStream(IterableDataset[Batch]):
         samples = islice(samples, passed * self.batch_size, None)
         due: list[int] = []  # skipped samples of each batch that is yet to be given
         while raw := list(islice(samples, self.batch_size)):
-            documents = [doc for doc in map(usable_document, raw) if doc is not None]
+            read = [
+                usable_document(sample, self.source, self.processor, self.max_tokens, self.seed)
+                for sample in raw
+            ]
+            documents = [document for document in read if document is not None]
             due.append(len(raw) - len(documents))
             if documents:
                 for skipped in due:

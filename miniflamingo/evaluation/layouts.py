@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from miniflamingo.data.shards import IMAGE_ENDINGS, find_shards, read_samples, to_document
+from miniflamingo.data.layouts.choose import to_document
+from miniflamingo.data.layouts.members import IMAGE_ENDINGS
+from miniflamingo.data.shards import find_shards, read_samples
 from miniflamingo.document import Chunk
 from miniflamingo.evaluation.example import Example, make_example
 

@@ -49,7 +49,9 @@ def check_pictures(
         try:
             load_image(example.image)
         except UnreadableImage as error:
-            raise UnreadableImage(f"{example.file}: {example.key!r}: {error}") from error
+            raise UnreadableImage(
+                error.reason, f"{example.file}: {example.key!r}: {error}"
+            ) from error
 
     with ThreadPoolExecutor(DECODERS) as pool:
         for _ in pool.map(check, examples):

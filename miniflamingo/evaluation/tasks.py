@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from string import Formatter
 from typing import Any, NamedTuple
 
 import yaml
@@ -14,6 +15,7 @@ import yaml
 from miniflamingo.document import ImageSource
 from miniflamingo.evaluation.example import Example
 from miniflamingo.evaluation.layouts import check_source, read_source
+from miniflamingo.evaluation.metrics import metric_for
 from miniflamingo.generation.complete import Decoding
 from miniflamingo.generation.reader import picture_id
 
@@ -122,6 +124,16 @@ def check_task(task: Task, path: Path) -> None:
             f"{path}: field 'template' is {task.template!r}; it must end with {{answer}}, once: "
             "a prompt ends where the answer begins."
         )
+    names = {name for _, name, _, _ in Formatter().parse(task.template) if name is not None}
+    if names - {"question", "answer"}:
+        raise ValueError(
+            f"{path}: field 'template' is {task.template!r}; it knows {{question}} and {{answer}} "
+            "alone. Write other braces twice."
+        )
+    try:
+        metric_for(task.metric)
+    except ValueError as error:
+        raise ValueError(f"{path}: field 'metric': {error}") from error
     if task.classify and task.metric != "accuracy":
         raise ValueError(f"{path}: a task that classifies has metric: accuracy.")
 

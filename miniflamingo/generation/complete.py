@@ -70,7 +70,7 @@ def complete(
             ids = reader.model.generate(
                 batch.input_ids,
                 attention_mask=batch.attention_mask,
-                keys_values=batch.keys_values,
+                resampled=batch.resampled,
                 max_new_tokens=decoding.max_new_tokens,
                 num_beams=decoding.beams,
                 length_penalty=decoding.length_penalty,

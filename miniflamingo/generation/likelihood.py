@@ -90,9 +90,11 @@ def _score_batch(
 ) -> Tensor:
     """(P, C) summed log-likelihoods of P prompts' C continuations."""
     model = reader.model
-    ids, mask, keys_values = reader.prompts(encoded, blank)
-    if keys_values is None:
+    ids, mask, resampled = reader.prompts(encoded, blank)
+    if resampled is None:
         keys_values = model.project_media(None)
+    else:
+        keys_values = model.media_projection(resampled)
     is_media = ids == model.tokens.image
     slots, reads = media_slots(is_media), latest_media(is_media)
     cache = None

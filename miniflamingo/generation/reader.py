@@ -1,7 +1,6 @@
 """A model that reads prompts, each distinct picture once.
 
-Shapes: B prompts, L tokens, N media in the batch, Q latents, W resampler width, H heads, K head
-width.
+Shapes: B prompts, L tokens, N media in the batch, Q latents, W resampler width.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from torch import Tensor
 from miniflamingo.data.collate import pad_left
 from miniflamingo.data.encode import Encoded, encode_document
 from miniflamingo.data.processor import MiniFlamingoProcessor
-from miniflamingo.document import Chunk, Document, ImageSource
+from miniflamingo.document import Chunk, Document, ImageSource, Patches, Video
 from miniflamingo.model.flamingo import MiniFlamingo
 
 MEDIA_BYTES = 2**31
@@ -28,8 +27,8 @@ paper's 64 latents of width 1024 in half precision."""
 MEDIA_AT_ONCE = 32
 """Pictures that go through the image encoder together."""
 
-MediaId = tuple[str, ...]
-"""One id for each frame."""
+MediaId = tuple[str, ...] | Video | Patches
+"""One id for each picture of a media item; encoded clips and patch features are their own."""
 
 
 def picture_id(source: ImageSource) -> str:
@@ -44,6 +43,8 @@ def picture_id(source: ImageSource) -> str:
 
 def media_id(chunk: Chunk) -> MediaId:
     """The same for the same media item."""
+    if isinstance(chunk.image, Video | Patches):
+        return chunk.image
     return tuple(picture_id(frame) for frame in chunk.frames)
 
 
@@ -53,12 +54,12 @@ class Prompts(NamedTuple):
     Attributes:
         input_ids: (B, L) long, padded on the left.
         attention_mask: (B, L) long, 0 at padding.
-        keys_values: For each gated layer (N, Q, 2*H*K), None for text alone.
+        resampled: (N, Q, W), None for text alone.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
-    keys_values: tuple[Tensor, ...] | None
+    resampled: Tensor | None
 
 
 class Reader:
@@ -103,7 +104,8 @@ class Reader:
         Args:
             encoded: From ``encode``.
             blank: Whether the prompt keeps its ``<image>`` tokens but the gated layers read
-                nothing: keys and values are zero, and so is all that attention makes of them.
+                nothing: media, keys and values are zero, and so is all that attention makes of
+                them.
 
         Raises:
             UnreadableImage: If a picture does not decode.
@@ -112,12 +114,10 @@ class Reader:
         filler = self.processor.tokens.end_of_chunk  # masked, so any token
         ids, mask = pad_left([each.input_ids for each in encoded], filler)
         media = [chunk for each in encoded for chunk in each.media]
-        keys_values = None
-        if media:
-            keys_values = self.model.media_projection(self.resampled(media))
-            if blank:
-                keys_values = tuple(torch.zeros_like(each) for each in keys_values)
-        return Prompts(ids.to(device), mask.to(device), keys_values)
+        resampled = self.resampled(media) if media else None
+        if blank and resampled is not None:
+            resampled = torch.zeros_like(resampled)
+        return Prompts(ids.to(device), mask.to(device), resampled)
 
     def resampled(self, media: Sequence[Chunk]) -> Tensor:
         """(N, Q, W) resampled media, computed for those not read before.
@@ -133,15 +133,17 @@ class Reader:
         return torch.stack([found[name] for name in ids])
 
     def _resample(self, media: Mapping[MediaId, Chunk]) -> dict[MediaId, Tensor]:
-        """Encode and resample, clips of one length together so that none is padded."""
+        """Encode and resample: pictures together, all else one by one so that no clip is padded."""
+        pictures = [name for name, chunk in media.items() if len(chunk.frames) == 1]
+        starts = range(0, len(pictures), MEDIA_AT_ONCE)
+        parts = [pictures[start : start + MEDIA_AT_ONCE] for start in starts]
+        parts += [[name] for name, chunk in media.items() if len(chunk.frames) != 1]
         made: dict[MediaId, Tensor] = {}
-        for length in sorted({len(name) for name in media}):
-            same = [name for name in media if len(name) == length]
-            for start in range(0, len(same), MEDIA_AT_ONCE):
-                part = same[start : start + MEDIA_AT_ONCE]
-                pixels = self.processor([Document([media[name]]) for name in part])["pixels"]
-                tokens = self.model.resample(pixels.to(self.model.device))
-                made |= zip(part, tokens, strict=True)
+        for part in parts:
+            inputs = self.processor([Document([media[name]]) for name in part])
+            given = (inputs.get(name) for name in ("pixels", "patches"))
+            on_device = (each if each is None else each.to(self.model.device) for each in given)
+            made |= zip(part, self.model.resample(*on_device), strict=True)
         return made
 
     def _keep(self, found: Mapping[MediaId, Tensor]) -> None:

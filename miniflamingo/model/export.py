@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from miniflamingo.model.config import MiniFlamingoConfig
+from miniflamingo.model.vision import FrozenVision
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -39,28 +41,37 @@ def own_state_dict(model: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def fingerprint(model: nn.Module, prefix: str) -> str:
+def fingerprint(weights: Mapping[str, Tensor], beside: str = "") -> str:
     """Hash names, shapes and a sample of the values of a frozen part.
 
     Values are compared in bfloat16, so that a model loaded in another precision is the same model.
 
     Args:
-        model: The whole.
-        prefix: Of the part's own keys, ``language.`` or ``vision.``.
+        weights: By name.
+        beside: Text to hash with them.
     """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if name.startswith(prefix) and not is_own_weight(name):
-            flat = tensor.detach().flatten()
-            sample = flat[:: max(1, len(flat) // SAMPLED)].to(torch.bfloat16).float().cpu()
-            digest.update(f"{name} {tuple(tensor.shape)}".encode())
-            digest.update(sample.numpy().tobytes())
+    digest = hashlib.sha256(beside.encode())
+    for name, tensor in sorted(weights.items()):
+        flat = tensor.detach().flatten()
+        sample = flat[:: max(1, len(flat) // SAMPLED)].to(torch.bfloat16).float().cpu()
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(sample.numpy().tobytes())
     return digest.hexdigest()
+
+
+def encoder_fingerprint(vision: FrozenVision) -> str:
+    """Fingerprint of all that patch features follow from: weights, stages and preprocessing."""
+    settings = {"stages": vision.config.stages, "preprocessing": vision.preprocessing}
+    return fingerprint(vision.state_dict(), json.dumps(settings, sort_keys=True))
 
 
 def fingerprints(model: nn.Module) -> dict[str, str]:
     """Fingerprints of the frozen language model and image encoder."""
-    return {part: fingerprint(model, f"{part}.") for part in ("language", "vision")}
+    frozen = {n: value for n, value in model.state_dict().items() if not is_own_weight(n)}
+    return {
+        part: fingerprint({n: value for n, value in frozen.items() if n.startswith(f"{part}.")})
+        for part in ("language", "vision")
+    }
 
 
 def model_card(config: MiniFlamingoConfig, trained: int) -> str:

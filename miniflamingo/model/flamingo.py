@@ -27,7 +27,7 @@ from miniflamingo.model.config import (
 from miniflamingo.model.decoding import copies_of_prompt, generation_defaults
 from miniflamingo.model.embeddings import TokenRows, table_of
 from miniflamingo.model.gated_xattn import GatedCrossAttention, Media, MediaProjection
-from miniflamingo.model.inputs import check_media_count, check_pixels
+from miniflamingo.model.inputs import check_media_count, check_patches, check_pixels
 from miniflamingo.model.language import (
     insert_gated_layers,
     load_language,
@@ -157,27 +157,46 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         assert head is not None
         return head
 
-    def resample(self, pixels: Tensor) -> Tensor:
-        """(N, F, C, H, W) pixels -> (N, Q, W) tokens of the media."""
+    def resample(self, pixels: Tensor | None, patches: Tensor | None = None) -> Tensor:
+        """Make Q tokens of each media item.
+
+        Args:
+            pixels: (N, F, C, H, W), or None where there are patches.
+            patches: (N, F, V, E) of the frozen encoder in place of pixels, or None.
+
+        Returns:
+            (N, Q, W).
+
+        Raises:
+            ValueError: If pixels or patches do not fit the encoder or are not finite.
+        """
+        if patches is not None and len(patches):
+            check_patches(patches, len(self.resampler.patch_mean))
+            return self.resampler(patches)
+        assert pixels is not None
+        check_pixels(pixels, self.vision.preprocessing["size"])
         return self.resampler(self.vision(pixels))
 
-    def project_media(self, pixels: Tensor | None) -> tuple[Tensor, ...]:
+    def project_media(
+        self, pixels: Tensor | None, patches: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """Compute what the gated layers read, once for a whole prompt or step.
 
         Args:
-            pixels: (N, F, C, H, W), or None for text alone.
+            pixels: (N, F, C, H, W), or None.
+            patches: (N, F, V, E) of the frozen encoder in place of pixels, or None. With neither
+                it is text alone.
 
         Returns:
             For each gated layer (N, Q, 2*H*K); N = 1, read by no token, for text alone.
 
         Raises:
-            ValueError: If pixels do not fit the encoder or are not finite.
+            ValueError: If pixels or patches do not fit the encoder or are not finite.
         """
-        if pixels is None or len(pixels) == 0:
+        if not any(media is not None and len(media) for media in (pixels, patches)):
             latents = self.resampler.latents
             return self.media_projection(torch.zeros_like(latents)[None])
-        check_pixels(pixels, self.vision.preprocessing["size"])
-        return self.media_projection(self.resample(pixels))
+        return self.media_projection(self.resample(pixels, patches))
 
     def read(
         self,
@@ -188,6 +207,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         keys_values: tuple[Tensor, ...] | None = None,
         slots: Tensor | None = None,
         reads: Tensor | None = None,
+        patches: Tensor | None = None,
         **lm_kwargs: Any,
     ) -> Any:
         """Run text and media through the fused layers; arguments as in ``forward``.
@@ -198,8 +218,8 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         embeds = self.token_rows.embed(input_ids, self.get_input_embeddings())
         first = None
         if keys_values is None or slots is None or reads is None:
-            check_media_count(input_ids, pixels, self.tokens.image)
-            keys_values = self.project_media(pixels)
+            check_media_count(input_ids, pixels, patches, self.tokens.image)
+            keys_values = self.project_media(pixels, patches)
             is_media = input_ids == self.tokens.image
             slots, reads = media_slots(is_media), latest_media(is_media)
             if position_ids is not None and attention_mask is None:
@@ -234,6 +254,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         past_key_values: Any = None,
         use_cache: bool = False,
         logits_to_keep: int = 0,
+        patches: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Predict the next token at each position.
@@ -254,13 +275,16 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             past_key_values: The language model's cache.
             use_cache: Whether to return one.
             logits_to_keep: Only the last so many positions get logits; 0 for all.
+            patches: (N, F, V, E), what the frozen encoder made of the media; instead of ``pixels``.
             **kwargs: Passed to the language model.
 
         Raises:
-            ValueError: If media and ``<image>`` tokens do not match, or pixels are unusable.
+            ValueError: If media and ``<image>`` tokens do not match, or media are unusable.
         """
         if labels is not None:
-            read = self.read_labelled(input_ids, position_ids, pixels, labels, attention_mask)
+            read = self.read_labelled(
+                input_ids, position_ids, pixels, labels, attention_mask, patches
+            )
             loss = summed_loss(self.project, read)
             return CausalLMOutputWithPast(loss=loss / max(1, len(read.labels)))
         out = self.read(
@@ -271,6 +295,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             keys_values,
             slots,
             reads,
+            patches,
             past_key_values=past_key_values,
             use_cache=use_cache,
             **kwargs,
@@ -281,14 +306,19 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         return CausalLMOutputWithPast(logits=logits, past_key_values=out.past_key_values)
 
     def token_losses(
-        self, input_ids: Tensor, position_ids: Tensor, pixels: Tensor | None, labels: Tensor
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        pixels: Tensor | None,
+        labels: Tensor,
+        patches: Tensor | None = None,
     ) -> Tensor:
         """Loss of each labelled token, row after row, in fp32 and without a graph.
 
         Arguments as in ``forward``.
         """
         with torch.no_grad():
-            read = self.read_labelled(input_ids, position_ids, pixels, labels)
+            read = self.read_labelled(input_ids, position_ids, pixels, labels, None, patches)
         return token_losses(self.project, read)
 
     def read_labelled(
@@ -298,13 +328,16 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         pixels: Tensor | None,
         labels: Tensor,
         attention_mask: Tensor | None = None,
+        patches: Tensor | None = None,
     ) -> Labelled:
         """What a loss is computed from: the M positions with something to predict.
 
         Arguments as in ``forward``.
         """
         # A cache would keep every layer's keys and values alive, and hide packing from the masks.
-        out = self.read(input_ids, attention_mask, pixels, position_ids, use_cache=False)
+        out = self.read(
+            input_ids, attention_mask, pixels, position_ids, patches=patches, use_cache=False
+        )
         labelled = labels[:, 1:] != IGNORE
         return Labelled(
             out.last_hidden_state[:, :-1][labelled],
@@ -319,7 +352,8 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         input_ids: Tensor,
         pixels: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        keys_values: tuple[Tensor, ...] | None = None,
+        patches: Tensor | None = None,
+        resampled: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
         """Complete prompts: ``GenerationMixin.generate``, with media and prompts read once.
@@ -328,8 +362,8 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             input_ids: (B, L), padded on the left.
             pixels: (N, F, C, H, W), one for each ``<image>`` token.
             attention_mask: (B, L), 0 at padding.
-            keys_values: From ``media_projection``, of media that were resampled before; instead
-                of ``pixels``.
+            patches: (N, F, V, E), what the frozen encoder made of the media; instead of ``pixels``.
+            resampled: (N, Q, W), what ``resample`` made of the media; instead of ``pixels``.
             **kwargs: Everything else that transformers' ``generate`` takes.
 
         Returns:
@@ -337,12 +371,14 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             object whose ``sequences`` are.
 
         Raises:
-            ValueError: If media and ``<image>`` tokens do not match, or pixels are unusable.
+            ValueError: If media and ``<image>`` tokens do not match, or media are unusable.
         """
-        given = pixels if keys_values is None else keys_values[0]
-        check_media_count(input_ids, given, self.tokens.image)
-        if keys_values is None:
-            keys_values = self.project_media(pixels)
+        given = pixels if resampled is None else resampled
+        check_media_count(input_ids, given, patches, self.tokens.image)
+        if resampled is None:
+            keys_values = self.project_media(pixels, patches)
+        else:
+            keys_values = self.media_projection(resampled)
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         is_media = input_ids == self.tokens.image

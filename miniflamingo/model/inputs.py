@@ -1,6 +1,7 @@
 """What a model accepts: checked before any arithmetic, and told in the user's terms.
 
-Shapes: B rows, L tokens, N media in the batch, F frames, C channels, H x W pixels.
+Shapes: B rows, L tokens, N media in the batch, F frames, C channels, H x W pixels, V patches per
+frame, E vision width.
 """
 
 from __future__ import annotations
@@ -8,24 +9,34 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def check_media_count(input_ids: Tensor, pixels: Tensor | None, image_token: int) -> None:
-    """Every ``<image>`` token needs one media item.
+def check_media_count(
+    input_ids: Tensor, pixels: Tensor | None, patches: Tensor | None, image_token: int
+) -> None:
+    """Every ``<image>`` token needs one media item, as pixels or as patches.
 
     Args:
         input_ids: (B, L).
-        pixels: (N, F, C, H, W), or None for text alone.
+        pixels: (N, F, C, H, W), or None.
+        patches: (N, F, V, E), or None.
         image_token: Id of ``<image>``.
 
     Raises:
-        ValueError: If the two counts differ, or there are no tokens at all.
+        ValueError: If the two counts differ, there are no tokens at all, or both kinds of media.
     """
     if not input_ids.numel():
         raise ValueError(f"input_ids of shape {tuple(input_ids.shape)} hold no tokens to read.")
     num_tags = int((input_ids == image_token).sum())
-    num_media = 0 if pixels is None else len(pixels)
-    if num_tags != num_media:
+    num_pixels, num_patches = (0 if x is None else len(x) for x in (pixels, patches))
+    if num_pixels and num_patches:
         raise ValueError(
-            f"input_ids hold {num_tags} <image> tokens but pixels hold {num_media} media. "
+            f"pixels hold {num_pixels} media and patches {num_patches}; give one of the two. "
+            "A batch is of pictures or of features computed beforehand."
+        )
+    name = "patches" if num_patches else "pixels"
+    if num_tags != num_pixels + num_patches:
+        raise ValueError(
+            f"input_ids hold {num_tags} <image> tokens but {name} hold "
+            f"{num_pixels + num_patches} media. "
             "Encode documents with MiniFlamingoProcessor, which keeps the two in step."
         )
 
@@ -46,9 +57,36 @@ def check_pixels(pixels: Tensor, size: int | tuple[int, int]) -> None:
             f"pixels have the shape {tuple(pixels.shape)}; this image encoder reads "
             f"(media, frames, 3, {height}, {width}). MiniFlamingoProcessor makes them so."
         )
-    finite = pixels.isfinite().flatten(1).all(1)
-    if not finite.all():
+    if infinite := not_finite(pixels):
         raise ValueError(
-            f"pixels of media {(~finite).nonzero().flatten().tolist()} of {len(pixels)} are not "
+            f"pixels of media {infinite} of {len(pixels)} are not "
             "finite. Are the pictures or their normalisation (mean, std) damaged?"
         )
+
+
+def check_patches(patches: Tensor, width: int) -> None:
+    """Patches must be as wide as the frozen encoder gives them, and finite.
+
+    Args:
+        patches: (N, F, V, E).
+        width: E of the encoder.
+
+    Raises:
+        ValueError: Naming the shape, or the media that are not finite.
+    """
+    if patches.ndim != 4 or patches.shape[-1] != width or not patches.numel():
+        raise ValueError(
+            f"patches have the shape {tuple(patches.shape)}; this model's image encoder gives "
+            f"(media, frames, patches, {width}). Compute them with its own encoder: "
+            "`python -m data_prep.features --help`."
+        )
+    if infinite := not_finite(patches):
+        raise ValueError(
+            f"patches of media {infinite} of {len(patches)} are not finite. Was the shard damaged, "
+            "or did float16 overflow? Encode it again, as bfloat16."
+        )
+
+
+def not_finite(media: Tensor) -> list[int]:
+    """Places of the media with any value that is not finite, (N, ...) -> at most N."""
+    return (~media.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()

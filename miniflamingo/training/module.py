@@ -14,7 +14,7 @@ from miniflamingo.batch import IGNORE, Batch
 from miniflamingo.data.processor import MiniFlamingoProcessor
 from miniflamingo.model.checkpointing import checkpoint_activations as activation_checkpointing
 from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig, make_config
-from miniflamingo.model.export import is_own_weight, own_state_dict
+from miniflamingo.model.export import encoder_fingerprint, is_own_weight, own_state_dict
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.media_mask import latest_media
 from miniflamingo.tokens import load_tokenizer, media_tokens
@@ -66,7 +66,10 @@ class FlamingoModule(L.LightningModule):
         self.model.language.set_attn_implementation(language_attention)
         if checkpoint_activations:
             activation_checkpointing(self.model.language, self.model.resampler)
-        self.processor = MiniFlamingoProcessor(tokenizer, self.model.vision.preprocessing)
+        encoder = self.model.vision
+        self.processor = MiniFlamingoProcessor(
+            tokenizer, encoder.preprocessing, encoder_fingerprint(encoder)
+        )
         self.optim = optim
         self.source_weights = source_weights
 
@@ -89,8 +92,8 @@ class FlamingoModule(L.LightningModule):
         out = self.model(
             batch.input_ids,
             position_ids=batch.position_ids,
-            pixels=batch.pixels,
             labels=batch.labels,
+            **batch.media,
         )
         return out.loss
 
@@ -110,7 +113,7 @@ class FlamingoModule(L.LightningModule):
         """Log the loss, the same by place in the document, and that with swapped pictures."""
         labels = batch.labels[:, 1:]
         slot = latest_media(batch.input_ids == self.model.tokens.image)[:, 1:][labels != IGNORE]
-        losses = self.token_losses(batch, batch.pixels)
+        losses = self.token_losses(batch, batch.media)
         tokens = len(losses) * self.trainer.world_size  # averaged over ranks as an integer
         self.log("val/loss", losses.mean(), prog_bar=True, batch_size=tokens, sync_dist=True)
         for place in range(int(slot.max()) + 1):
@@ -119,13 +122,22 @@ class FlamingoModule(L.LightningModule):
                 self.log(f"val/loss_by_place/{place}", here.mean(), batch_size=len(here))
         if len(batch.keys) == 1:
             return  # a lone document has no other's pictures to read
-        per_document = max(1, len(batch.pixels) // len(batch.keys))
-        swapped = self.token_losses(batch, batch.pixels.roll(per_document, 0)).mean()
+        swapped = {
+            name: media.roll(max(1, len(media) // len(batch.keys)), 0)
+            for name, media in batch.media.items()
+        }
+        swapped = self.token_losses(batch, swapped).mean()
         self.log("val/loss_swapped", swapped, prog_bar=True, batch_size=tokens, sync_dist=True)
 
-    def token_losses(self, batch: Batch, pixels: Tensor) -> Tensor:
-        """One loss for each labelled token, row after row, reading the given pixels."""
-        return self.model.token_losses(batch.input_ids, batch.position_ids, pixels, batch.labels)
+    def token_losses(self, batch: Batch, media: dict[str, Tensor]) -> Tensor:
+        """One loss for each labelled token, row after row, reading the given media."""
+        return self.model.token_losses(
+            batch.input_ids,
+            batch.position_ids,
+            media.get("pixels"),
+            batch.labels,
+            media.get("patches"),
+        )
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log the gates of each layer and the gradient norm of the learned latents."""

@@ -143,13 +143,15 @@ class ResamplerWarmStart(L.Callback):
         title = "warm start: pictures"
         with tqdm(total=self.pictures, desc=title, leave=False, mininterval=1) as bar:
             for batch in data.source_loader(self.source):
-                if len(batch.pixels) != len(batch.keys):
+                (media,) = batch.media.values()
+                if len(media) != len(batch.keys):
                     raise ValueError(
                         f"the warm start needs pairs of one picture and its caption, but "
                         f"{len(batch.keys)} samples of the source {self.source!r} hold "
-                        f"{len(batch.pixels)} pictures. Name a source of pairs."
+                        f"{len(media)} pictures. Name a source of pairs."
                     )
-                features = model.vision(batch.pixels.to(device)).cpu().to(torch.bfloat16)
+                features = media if batch.patches is not None else model.vision(media.to(device))
+                features = features.cpu().to(torch.bfloat16)
                 for row, one in zip(batch.labels, features, strict=True):
                     patches.append(one)
                     captions += data.processor.batch_decode(row[row != IGNORE][None])

@@ -16,10 +16,10 @@ from data_prep.embedded_shards import (
     CHUNKS,
     WorldArguments,
     document_sample,
-    write_shard,
     write_world,
 )
 from data_prep.scenes import PICTURE
+from data_prep.shards import write_shard
 
 Usage = namedtuple("Usage", "total used free")
 SMALL = WorldArguments(seed=1, pairs=20, documents=18, validation=2, fewshot=3)

@@ -115,7 +115,8 @@ def test_fit_trains_logs_checkpoints_and_exports(fit, config, capsys):
 
 def test_validation_by_hand(fit, config, processor, world):
     """The logged loss is the mean over tokens of all validation documents."""
-    from miniflamingo.data.shards import find_shards, read_samples, to_document
+    from miniflamingo.data.layouts.choose import to_document
+    from miniflamingo.data.shards import find_shards, read_samples
 
     config["trainer"]["max_steps"] = 2
     run = fit(config)
@@ -218,7 +219,8 @@ def test_gradients_are_clipped_in_every_precision(fit, config, tmp_path, precisi
 @pytest.mark.slow
 def test_two_ranks(write, config, processor, world, tmp_path):
     """They train one model, and together read every validation document once."""
-    from miniflamingo.data.shards import find_shards, read_samples, to_document
+    from miniflamingo.data.layouts.choose import to_document
+    from miniflamingo.data.shards import find_shards, read_samples
 
     config["trainer"] |= {"devices": 2, "strategy": "ddp", "max_steps": 4, "val_check_interval": 4}
     line = [sys.executable, "-m", "miniflamingo", "fit", "--config", write(config)]

@@ -1,0 +1,26 @@
+"""What every command of ``data_prep`` does around its one function."""
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from jsonargparse import auto_cli
+
+
+def run_command(function: Callable[..., Any], arguments: list[str] | None = None) -> Any:
+    """Make a command line of a typed function and run it.
+
+    Options and their help come from the signature and docstring. A mistake of the user's ends with
+    one line and exit code 2, as does a full disk.
+
+    Args:
+        function: The command.
+        arguments: In place of those of this process.
+    """
+    logging.basicConfig(format="%(message)s")
+    try:
+        return auto_cli(function, args=arguments, as_positional=False)
+    except (ValueError, OSError) as error:
+        print(f"{function.__name__}: {error}", file=sys.stderr)
+        sys.exit(2)

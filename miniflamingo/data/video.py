@@ -1,0 +1,100 @@
+"""Frames of encoded clips."""
+
+from __future__ import annotations
+
+import io
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from PIL import Image
+
+from miniflamingo.data.dropped import Dropped
+from miniflamingo.data.images import check_size, shrink
+from miniflamingo.document import Video
+
+CLIP_ENDINGS = ("mp4", "webm", "mkv", "mov")
+
+MOST_FRAMES = 10_000
+"""Of one clip: more than five minutes. All frames up to the last one taken are decoded."""
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Choose at most ``most`` of ``count`` places, each the middle of an equal part.
+
+    >>> evenly(10, 3)
+    [1, 5, 8]
+    >>> evenly(2, 3)
+    [0, 1]
+    """
+    if count <= most:
+        return list(range(count))
+    return [(2 * place + 1) * count // (2 * most) for place in range(most)]
+
+
+def read_clip(video: Video, least_side: int | None = None) -> list[Image.Image]:
+    """Decode some frames of a clip, evenly over its length.
+
+    Args:
+        video: The clip, and how many frames to take.
+        least_side: See ``load_image``.
+
+    Returns:
+        At least one and at most ``video.max_frames`` pictures, RGB and upright.
+
+    Raises:
+        Dropped: ``clip_broken``, ``clip_too_long``, or ``image_too_large`` for the frames.
+    """
+    name = "<bytes>" if isinstance(video.source, bytes) else str(video.source)
+    try:
+        frames = _decode(video, evenly(_count_frames(video, name), video.max_frames), name)
+    except FFmpegError as error:
+        raise Dropped("clip_broken", f"cannot read the clip {name}: {error}") from error
+    if not frames:
+        raise Dropped("clip_broken", f"the clip {name} holds no frame that decodes.")
+    return frames if least_side is None else [shrink(frame, least_side) for frame in frames]
+
+
+def _open(video: Video) -> InputContainer:
+    source = video.source
+    return av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source), "r")
+
+
+def _stream(container: InputContainer, name: str) -> av.VideoStream:
+    if not container.streams.video:
+        raise Dropped("clip_broken", f"the clip {name} has no video stream.")
+    stream = container.streams.video[0]
+    stream.codec_context.thread_count = 1  # reading processes share the cores already
+    return stream
+
+
+def _count_frames(video: Video, name: str) -> int:
+    """Count packets, one a frame: cheap, and headers need not tell the truth."""
+    with _open(video) as container:
+        stream = _stream(container, name)
+        count = 0
+        for packet in container.demux(stream):
+            count += packet.size > 0
+            if count > MOST_FRAMES:
+                raise Dropped(
+                    "clip_too_long",
+                    f"the clip {name} has more than {MOST_FRAMES:,} frames; cut it when writing "
+                    "shards.",
+                )
+    return count
+
+
+def _decode(video: Video, wanted: list[int], name: str) -> list[Image.Image]:
+    frames: list[Image.Image] = []
+    if not wanted:
+        return frames
+    with _open(video) as container:
+        stream = _stream(container, name)
+        for place, frame in enumerate(container.decode(stream)):
+            if place == wanted[len(frames)]:
+                check_size((frame.width, frame.height), name)
+                image = frame.to_image()
+                frames.append(image.rotate(frame.rotation, expand=True))
+            if len(frames) == len(wanted):
+                break
+    return frames
