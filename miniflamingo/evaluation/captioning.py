@@ -51,7 +51,7 @@ def bleu(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> 
     """BLEU-1 to 4 of a whole set, 0 to 1.
 
     Of two references equally near in length the shorter counts. torchmetrics, which takes the first
-    and needs a pass for each n, agrees otherwise and takes twenty times as long.
+    and needs a pass for each n, agrees otherwise and takes ten times as long.
 
     Source: Papineni et al., "BLEU", 2002, as in pycocoevalcap.
     """

@@ -66,7 +66,7 @@ TOKEN = re.compile(
       | (?i:{ABBREVIATION}) | {CAPITALISED} | (?i:{BEFORE_NUMBERS})(?=\.\s*\d)
     )\.(?!\w)
   | (?<![\w'])[-+]?(?:\d+(?:[.,:/-]\d+)*|\.\d+)(?!-?\w)    # numbers, dates, times
-  | '\d\ds?(?!\w)                                          # '90s
+  | (?<!\w)'\d\ds?(?!\w)                                  # '90s
   | '(?i:tis|twas|em|n'|s|m|d|ll|re|ve)(?!\w)
   | [^\W_]+(?:(?:[-/&.'](?=[^\W_])|')[^\W_]*)*             # words, with what may be inside them
   | --+ | [!?]+ | `` | '' | \.\.\.

@@ -23,6 +23,7 @@ LABELS = {
     "rouge_l": "ROUGE-L",
     "meteor": "METEOR",
     "spice": "SPICE",
+    "clip_score": "CLIPScore",
 }
 """Scores shown as numbers; all others are shares of queries, shown in per cent."""
 

@@ -22,6 +22,9 @@ RESULTS_FILE = "results.json"
 PREDICTIONS_FILE = "predictions.jsonl"
 PACKAGES = ("miniflamingo", "torch", "transformers", "open_clip_torch", "torchmetrics")
 
+Key = tuple[str, int, int]
+"""Condition, shots and seed."""
+
 Cell = list[Prediction]
 """Predictions of one condition, number of shots and seed."""
 
@@ -110,12 +113,17 @@ class Results:
         return found[0] if found else None
 
 
-def cells_of(predictions: Iterable[Prediction]) -> dict[tuple[str, int, int], Cell]:
+def cells_of(predictions: Iterable[Prediction]) -> dict[Key, Cell]:
     """Sort predictions into cells: (condition, shots, seed) -> those of that cell."""
-    cells: dict[tuple[str, int, int], Cell] = defaultdict(list)
+    cells: dict[Key, Cell] = defaultdict(list)
     for each in predictions:
         cells[each.condition, each.shots, each.seed].append(each)
     return dict(cells)
+
+
+def answers_of(cell: Sequence[Prediction]) -> tuple[list[str], list[list[str]]]:
+    """Answers and references, as metrics take them."""
+    return [each.answer for each in cell], [each.references for each in cell]
 
 
 def with_scores(predictions: Sequence[Prediction], metric: str) -> list[Prediction]:
@@ -125,18 +133,15 @@ def with_scores(predictions: Sequence[Prediction], metric: str) -> list[Predicti
         predictions: Of one cell.
         metric: As a task names it.
     """
-    scores = metric_for(metric)
-    scores.update([p.answer for p in predictions], [p.references for p in predictions])
-    return [
-        prediction._replace(score=score)
-        for prediction, score in zip(predictions, scores.per_query(), strict=True)
-    ]
+    answers, references = answers_of(predictions)
+    scores = metric_for(metric).score_each(answers, references)
+    return [p._replace(score=score) for p, score in zip(predictions, scores, strict=True)]
 
 
 def cell_scores(cell: Sequence[Prediction], metric: str) -> dict[str, float]:
     """All scores of one cell, the headline first, the share of each fact right last."""
     scores = metric_for(metric)
-    scores.update([p.answer for p in cell], [p.references for p in cell])
+    scores.update(*answers_of(cell))
     facts = {name: mean(p.facts[name] for p in cell) for name in cell[0].facts}
     return scores.compute() | facts
 
@@ -157,6 +162,11 @@ def per_query(cells: Sequence[Cell]) -> dict[str, dict[str, float]]:
             for name, value in ({"score": each.score} | each.facts).items():
                 values[name][each.key].append(value)
     return {name: {k: mean(v) for k, v in by_key.items()} for name, by_key in values.items()}
+
+
+def over_seeds(values: Sequence[float]) -> Score:
+    """Mean and, of several, standard deviation."""
+    return Score(mean(values), stdev(values) if len(values) > 1 else None)
 
 
 def summarise(predictions: Iterable[Prediction], metric: str) -> list[Summary]:
@@ -190,10 +200,10 @@ def _summary(
     known = {headline: queries.pop("score"), **queries}
     scores = {}
     for name in each[0]:
-        values = [scores[name] for scores in each]
-        low, high = mean_interval(list(known[name].values())) if name in known else (None, None)
-        sd = stdev(values) if len(values) > 1 else None
-        scores[name] = Score(mean(values), sd, low, high)
+        scores[name] = over_seeds([values[name] for values in each])
+        if name in known:
+            low, high = mean_interval(list(known[name].values()))
+            scores[name] = scores[name]._replace(low=low, high=high)
     losses = [p.loss for cell in cells for p in cell if p.loss is not None]
     return Summary(
         condition,
@@ -204,6 +214,24 @@ def _summary(
         mean(losses) if losses else None,
         _real_on_the_same(by_seed, real, metric),
     )
+
+
+def with_more_scores(
+    summaries: Sequence[Summary], more: Mapping[Key, Mapping[str, float]]
+) -> list[Summary]:
+    """Add scores that were computed apart.
+
+    Args:
+        summaries: To add to.
+        more: As ``cells_of`` names the cells, their scores by name.
+    """
+    added = []
+    for each in summaries:
+        own = [s for (c, shots, _), s in more.items() if (c, shots) == (each.condition, each.shots)]
+        names = own[0] if own else ()
+        extra = {name: over_seeds([scores[name] for scores in own]) for name in names}
+        added.append(each._replace(scores=each.scores | extra))
+    return added
 
 
 def _real_on_the_same(
