@@ -14,6 +14,23 @@ IGNORE = -100
 """Label of a position that carries no loss, as in ``torch.nn.functional.cross_entropy``."""
 
 
+class Progress(NamedTuple):
+    """How far a reader of shards has come after a batch; a resume goes on there.
+
+    Attributes:
+        reader: Its number among those of all ranks.
+        epoch: Counted from 0.
+        taken: Samples of the epoch that it has drawn.
+        sizes: Samples found in each shard that it has read to its end in this epoch since its batch
+            before.
+    """
+
+    reader: int
+    epoch: int
+    taken: int
+    sizes: list[int]
+
+
 class Batch(NamedTuple):
     """Encoded documents.
 
@@ -30,9 +47,13 @@ class Batch(NamedTuple):
             ``patches`` are given.
         keys: Names of the documents in reading order, for messages.
         tokens: How many of the B*L tokens are no padding.
-        skipped: Unusable documents passed over on the way to this batch, for the trainer to count.
+        counts: What was read on the way to this batch: samples ``read`` and ``used``, those dropped
+            by reason, ``shards`` read to their end and ``broken_shard`` among them.
+        progress: How far the reader of this batch has come; None outside of training.
         patches: (N, F, V, E) what the frozen encoder made of the media, computed beforehand, in the
             place of ``pixels``; None for a batch of pictures.
+        labels_in_step: Labelled tokens of all batches of this source that this rank accumulates
+            gradients over before one optimiser step; 0 where a step is one batch.
     """
 
     input_ids: Tensor
@@ -41,8 +62,15 @@ class Batch(NamedTuple):
     pixels: Tensor
     keys: list[str]
     tokens: int
-    skipped: int = 0
+    counts: dict[str, int] = {}  # noqa: RUF012  # never changed in place
+    progress: Progress | None = None
     patches: Tensor | None = None
+    labels_in_step: int = 0
+
+    @property
+    def num_labels(self) -> Tensor:
+        """How many tokens of this batch are predicted, a scalar. The first of a row never is."""
+        return (self.labels[:, 1:] != IGNORE).sum()
 
     @property
     def media(self) -> dict[str, Tensor]:

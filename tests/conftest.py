@@ -7,12 +7,16 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from hypothesis import settings
 
 from miniflamingo import MiniFlamingo, MiniFlamingoProcessor
 from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig, make_config
 from miniflamingo.tokens import load_tokenizer, media_tokens
 
 torch.set_num_threads(1)
+# The same examples in every run, however slow the machine is.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
 
 RESAMPLER = {"latents": 3, "depth": 2, "heads": 2, "head_width": 8, "width": 16}
 XATTN = {"first": 1, "every": 1, "heads": 2, "head_width": 8, "ffw_mult": 2}

@@ -5,6 +5,7 @@ import json
 import tarfile
 from pathlib import Path
 
+import av
 import lightning as L
 import numpy as np
 import open_clip
@@ -142,6 +143,21 @@ def encoded(image: Image.Image, ending: str = "PNG") -> bytes:
     file = io.BytesIO()
     image.save(file, ending)
     return file.getvalue()
+
+
+def clip(frames, size=(32, 24), ending="mp4", codec="mpeg4", path=None, **settings):
+    """A clip whose n-th frame is grey of level 8 n."""
+    file = io.BytesIO()
+    with av.open(path or file, "w", format=ending, **settings) as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        stream.bit_rate = 4_000_000
+        for level in range(frames):
+            picture = np.full((size[1], size[0], 3), 8 * level, dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path.read_bytes() if path else file.getvalue()
 
 
 def write_shard(path: Path, samples: dict[str, dict[str, bytes]]) -> Path:

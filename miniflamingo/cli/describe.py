@@ -14,31 +14,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 from rich.console import Console
 from rich.table import Table
 
+from miniflamingo.cli.describe_memory import choices, choices_table, recipe_memory
 from miniflamingo.cli.fit import FlamingoCLI
 from miniflamingo.data.datamodule import InterleavedData
 from miniflamingo.model.config import MiniFlamingoConfig
 from miniflamingo.model.costs import DocumentShape, Flops, step_flops
 from miniflamingo.model.flamingo import MiniFlamingo
-from miniflamingo.model.memory import memory
 from miniflamingo.model.outline import outline
 from miniflamingo.model.parameters import count_parameters, parameter_table
 from miniflamingo.training.module import FlamingoModule
 
 NOT_NEEDED = {
-    "model.source_weights": {},
     "data.sources": {},
     "data.validation": {"urls": "", "batch_size": 1},
 }
 """What ``fit`` requires of a recipe and no size depends on, so that a model's file is enough."""
-
-AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-"""``trainer.precision`` -> precision of the arithmetic; all others compute as weights are kept."""
 
 UNITS = {
     "frozen image encoder": "image",
@@ -90,6 +85,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--utilisation", type=float, default=0.4, help="fraction of the peak that is met (0.4)"
     )
+    parser.add_argument(
+        "--devices", type=int, default=8, help="devices to share weights out over, as a choice (8)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
@@ -137,6 +135,7 @@ def outline_recipe(settings: Namespace) -> MiniFlamingo:
         resampler=settings.resampler.as_dict(),
         xattn=settings.xattn.as_dict(),
         train_input_rows=settings.train_input_rows,
+        language_bits=settings.language_bits,
     )
     model = outline(config, settings.language_dtype)
     model.language.set_attn_implementation(settings.language_attention)
@@ -241,6 +240,10 @@ def main(arguments: list[str]) -> None:
     labels = args.tokens - args.media if args.labels is None else args.labels
     shape = DocumentShape(args.tokens, args.media, labels)
     check_shape(shape, args.documents)
+    if args.devices < 2:
+        raise ValueError(
+            f"--devices {args.devices} must be at least 2: it is a number to share by."
+        )
     if args.flops <= 0 or not 0 < args.utilisation <= 1:
         raise ValueError("--flops must be above 0 and --utilisation above 0 and at most 1.")
     with quiet():
@@ -249,7 +252,7 @@ def main(arguments: list[str]) -> None:
     batch = [shape] * args.documents
     precision = str(recipe.trainer.precision or "32-true")
     flops = step_flops(model, batch)
-    held = memory(model, batch, AUTOCAST.get(precision))
+    held = recipe_memory(recipe, model, batch)
     total = sum(part.total for part in flops.values())
     seconds = total / (args.flops * args.utilisation)
     if args.json:
@@ -262,6 +265,9 @@ def main(arguments: list[str]) -> None:
     console.print(parameter_table(model))
     console.print(flops_table(flops, units, f"Arithmetic of a step: {step}"))
     console.print(memory_table(held, f"Memory of a step on one device, precision {precision}"))
+    with quiet():
+        others = choices(recipe, model, batch, args.devices, outline_recipe)
+    console.print(choices_table(others))
     console.print(
         f"projected step: {seconds:.3g} s at {in_units(args.flops, 'FLOP/s')} "
         f"and {args.utilisation:.0%} utilisation"

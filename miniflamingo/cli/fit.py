@@ -16,19 +16,28 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from miniflamingo.data.datamodule import InterleavedData
+from miniflamingo.data.mixture import MixtureKind, loss_weights
 from miniflamingo.model.parameters import parameter_table
 from miniflamingo.training.module import FlamingoModule
 from miniflamingo.training.precision import bfloat16_warning
+from miniflamingo.training.source_report import SourceReport
 
 log = logging.getLogger(__name__)
 
 
-@rank_zero_only
-def export_run(module: FlamingoModule, folder: Path) -> None:
-    """Write the trained model where ``MiniFlamingo.from_pretrained`` finds it."""
-    module.model.save_pretrained(folder)
-    module.processor.save_pretrained(folder)
-    Console().print(f"exported to {folder}")
+def export_run(module: FlamingoModule, folder: Path, is_main_process: bool) -> None:
+    """Write the trained model where ``MiniFlamingo.from_pretrained`` finds it, on every rank."""
+    module.model.save_pretrained(folder, is_main_process)
+    if is_main_process:
+        module.processor.save_pretrained(folder)
+        Console().print(f"exported to {folder}")
+
+
+def weights_of_sources(sources: dict[str, Any], mixture: MixtureKind) -> dict[str, float]:
+    """The weights of the losses, as parsed settings of the data have them."""
+    # While it parses, jsonargparse wraps the fields of a dataclass within a dict.
+    settings = {name: source.get("init_args", source) for name, source in sources.items()}
+    return loss_weights({name: each["weight"] for name, each in settings.items()}, mixture)
 
 
 class FlamingoCLI(LightningCLI):
@@ -37,8 +46,10 @@ class FlamingoCLI(LightningCLI):
     model: FlamingoModule
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """One processor, made by the model, used by the data."""
+        """One processor, made by the model, used by the data; weights as the sources say."""
         parser.link_arguments("model.processor", "data.processor", apply_on="instantiate")
+        sources = ("data.sources", "data.mixture")
+        parser.link_arguments(sources, "model.source_weights", weights_of_sources)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Log to TensorBoard and CSV in the run's folder, unless the config names other loggers."""
@@ -68,7 +79,8 @@ class FlamingoCLI(LightningCLI):
     def after_fit(self) -> None:
         """Export, unless the run was interrupted."""
         if not self.trainer.interrupted:
-            export_run(self.model, Path(self.trainer.default_root_dir) / "model")
+            folder = Path(self.trainer.default_root_dir) / "model"
+            export_run(self.model, folder, self.trainer.is_global_zero)
 
 
 def main(arguments: list[str]) -> None:
@@ -86,5 +98,6 @@ def main(arguments: list[str]) -> None:
         parser_kwargs={"allow_abbrev": False},
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
-        trainer_defaults={"enable_model_summary": False},  # our own table says more
+        # Our own table says more than Lightning's summary.
+        trainer_defaults={"enable_model_summary": False, "callbacks": [SourceReport()]},
     )

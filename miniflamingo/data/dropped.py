@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 REASONS = {
+    "duplicate_file": "two of its files in the shard have one name",
+    "lost": "the shuffle held it when the run stopped, and its shard no longer gives it",
     "bad_layout": "its files are those of no layout, or not of the one that the source names",
     "bad_json": "its json does not parse, nests too deeply, or a field is not what it should be",
     "json_too_large": "its json is longer than any document",
@@ -26,6 +28,9 @@ REASONS = {
     "too_few_images": "no window of the document holds min_images media",
 }
 """Every reason for which a sample, or a picture of a web page, is dropped, and what it means."""
+
+FILTERS = frozenset({"too_few_images", "image_too_small", "image_too_narrow"})
+"""Those of them by which a source chooses among sound samples."""
 
 
 class Dropped(ValueError):

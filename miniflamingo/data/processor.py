@@ -77,7 +77,6 @@ class MiniFlamingoProcessor:
         self,
         documents: Sequence[Document],
         max_tokens: int | None = None,
-        skipped: int = 0,
         pack: bool = False,
     ) -> Batch:
         """Encode documents for training, with labels and padded on the right.
@@ -85,7 +84,6 @@ class MiniFlamingoProcessor:
         Args:
             documents: With all their text.
             max_tokens: Longest row; see ``encode_document``.
-            skipped: How many documents were left out before, to be counted by the trainer.
             pack: Whether documents share rows of ``max_tokens``; else each has a row of its own.
 
         Raises:
@@ -114,8 +112,7 @@ class MiniFlamingoProcessor:
             pixels,
             [documents[place].key for place in in_order],
             sum(lengths),
-            skipped,
-            patches,
+            patches=patches,
         )
 
     def batch_decode(self, completions: Tensor) -> list[str]:

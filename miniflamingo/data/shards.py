@@ -1,31 +1,82 @@
-"""From tar files to samples: the files that share a name up to the first dot."""
+"""From tar files to samples: the files that share a name up to the first dot.
+
+What lies in a tar is read and never unpacked, so names in it reach no disk.
+"""
 
 from __future__ import annotations
 
-import glob
+import logging
+import re
+import tarfile
+import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import IO, Any
 
 from webdataset.shardlists import expand_urls
-from webdataset.tariterators import tarfile_samples
+from webdataset.tariterators import base_plus_ext
+
+from miniflamingo.data.dropped import Dropped
+from miniflamingo.data.urls import find_matches, open_url, scheme_of
+
+log = logging.getLogger(__name__)
 
 RawSample = dict[str, Any]
+"""A sample's files by ending, undecoded, and ``__key__`` and ``__url__``."""
+
+MOST_BYTES = 2**30
+"""Of one file in a shard; a header that claims more is taken for a damaged one."""
+
+ATTEMPTS = 3
+"""To read a remote shard to its end."""
+
+TIMEOUT = 60.0
+"""Seconds that an http server may be silent."""
+
+BLOCK = 2**16
+
+
+class BrokenShard(ValueError):
+    """A shard that cannot be read, or not to its end."""
+
+
+class Header(tarfile.TarInfo):
+    """A member's header. Only the mark at its end ends a tar, damage is told.
+
+    ``tarfile`` takes a damaged header, or none where one should be, for the end.
+    """
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:  # type: ignore[override]
+        """Read the next header.
+
+        Raises:
+            tarfile.ReadError: If it is damaged or missing.
+        """
+        try:
+            header = super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error} where a file or the tar's end should be") from error
+        if not 0 <= header.size <= MOST_BYTES:
+            raise tarfile.ReadError(f"{header.name!r} claims to hold {header.size} bytes")
+        return header
 
 
 def find_shards(urls: str | list[str]) -> list[str]:
-    """Expand globs and brace ranges to a sorted list of shards.
+    """Expand globs and brace ranges to a list of shards, sorted within each pattern.
 
     Args:
-        urls: Local paths, ``*`` globs, ``{000..127}`` ranges, or urls that webdataset opens.
+        urls: Local paths, ``{000..127}`` ranges, ``pipe:`` commands, http(s) urls, and urls that
+            fsspec opens (``s3://``, ``gs://``); ``*`` globs except in commands and http urls.
 
     Raises:
-        ValueError: If a local pattern matches nothing.
+        ValueError: If a pattern matches nothing, or what opens it is not installed.
     """
     shards: list[str] = []
     for pattern in [urls] if isinstance(urls, str) else urls:
         for url in expand_urls(pattern):
-            is_remote = "://" in url or url.startswith("pipe:")
-            found = [url] if is_remote else sorted(glob.glob(url))
+            found = find_matches(url)
             if not found:
                 raise ValueError(
                     f"no shards at {url!r}. Check the path, or write the embedded ones with "
@@ -35,6 +86,93 @@ def find_shards(urls: str | list[str]) -> list[str]:
     return shards
 
 
+def read_shard(url: str, timeout: float = TIMEOUT) -> Iterator[RawSample | Dropped]:
+    """Read the samples of a shard in the order they stand.
+
+    A remote shard that breaks off is opened again, and read on from the sample that was missing.
+
+    Args:
+        url: One of those that ``find_shards`` returns.
+        timeout: Seconds that an http server may be silent.
+
+    Yields:
+        Each sample, or why it cannot be used.
+
+    Raises:
+        BrokenShard: If it does not open or breaks off; the samples before have been given.
+    """
+    attempts = 1 if scheme_of(url) == "file" else ATTEMPTS
+    given = 0
+    for attempt in range(1, attempts + 1):
+        try:
+            with open_url(url, timeout) as stream:
+                for place, sample in enumerate(group_files(read_files(stream), url)):
+                    if place >= given:
+                        given += 1
+                        yield sample
+            return
+        # OSError is a path, a server or a command that fails, the others what it sends.
+        except (OSError, EOFError, tarfile.TarError, ValueError) as error:
+            if attempt == attempts:
+                raise BrokenShard(f"shard {url}: after {given} samples: {error}") from error
+            log.info("shard %s: %s; attempt %d of %d", url, error, attempt + 1, attempts)
+            time.sleep(attempt)
+
+
+def read_files(stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each regular file of a tar, compressed or not."""
+    with tarfile.open(fileobj=stream, mode="r|*", tarinfo=Header, bufsize=BLOCK) as tar:
+        for member in tar:
+            tar.members = []  # type: ignore[attr-defined]  # it would keep every header
+            if not member.isreg() or re.match(r"__[^/]*__($|/)", member.name):
+                continue  # webdataset's own notes among them
+            file = tar.extractfile(member)
+            assert file is not None
+            yield member.name, file.read()
+
+
+def group_files(files: Iterable[tuple[str, bytes]], url: str) -> Iterator[RawSample | Dropped]:
+    """Put files that stand together and share a key into one sample each.
+
+    Args:
+        files: Names and contents.
+        url: Of the shard.
+    """
+    sample: RawSample = {}
+    twice: str | None = None
+
+    def finished() -> RawSample | Dropped:
+        if twice is None:
+            return sample
+        key = sample["__key__"]
+        return Dropped("duplicate_file", f"sample {key!r} of {url} holds {twice!r} twice.")
+
+    for name, content in files:
+        key, ending = base_plus_ext(name)
+        if key is None or ending is None:
+            continue  # no ending: a folder's README, say
+        if sample and key != sample["__key__"]:
+            yield finished()
+            sample, twice = {}, None
+        if not sample:
+            sample = {"__key__": key, "__url__": url}
+        ending = ending.lower()
+        if ending in sample:
+            twice = ending
+        sample[ending] = content
+    if sample:
+        yield finished()
+
+
 def read_samples(shards: Iterable[str]) -> Iterator[RawSample]:
-    """Read the grouped files of each sample, undecoded, in the order they stand."""
-    return iter(tarfile_samples({"url": url} for url in shards))
+    """Read all samples of shards that must be sound, as those of an evaluation.
+
+    Raises:
+        BrokenShard: If a shard cannot be read to its end.
+        Dropped: If a sample cannot be used.
+    """
+    for url in shards:
+        for sample in read_shard(url):
+            if isinstance(sample, Dropped):
+                raise sample
+            yield sample

@@ -36,6 +36,14 @@ class SourceConfig:
         min_image_side: Pixels; a picture with a shorter side is not used.
         max_image_aspect: A picture that is longer than this times its width, or wider than this
             times its height, is not used.
+        weight: Of the source's loss in the sum of a step; where ``data.mixture`` is ``sample``, its
+            share of the steps instead.
+        shuffle: Samples among which each reader draws the next one, kept in memory undecoded; 1
+            leaves them in the order of the shards.
+        resampled: Whether shards are drawn with replacement, instead of each once in every epoch.
+        most_bad: Share of the samples read, or of the shards, that may be bad before the run stops;
+            those that a filter leaves out are not bad.
+        timeout: Seconds that an http server may be silent before it is asked again.
     """
 
     urls: str | list[str]
@@ -51,6 +59,11 @@ class SourceConfig:
     min_image_bytes: int = 0
     min_image_side: int = 1
     max_image_aspect: float = MOST_ASPECT
+    weight: float = 1.0
+    shuffle: int = 1000
+    resampled: bool = False
+    most_bad: float = 0.5
+    timeout: float = 60.0
 
     def __post_init__(self) -> None:
         """Refuse values that would drop or mangle every sample.
@@ -66,6 +79,10 @@ class SourceConfig:
             "min_image_bytes": 0,
             "min_image_side": 1,
             "max_image_aspect": 1,
+            "weight": 0,
+            "shuffle": 1,
+            "most_bad": 0,
+            "timeout": 0,
         }
         for name, limit in least.items():
             value = getattr(self, name)

@@ -1,42 +1,46 @@
-"""An endless, seeded stream of batches that can start anywhere."""
+"""An endless, seeded stream of a source's batches that can start anywhere."""
 
 from __future__ import annotations
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
 
 from torch.utils.data import IterableDataset, get_worker_info
-from webdataset.filters import shuffle
 
-from miniflamingo.batch import Batch
+from miniflamingo.batch import Batch, Progress
 from miniflamingo.data.dropped import Dropped
 from miniflamingo.data.prepare import prepare
 from miniflamingo.data.processor import MiniFlamingoProcessor
-from miniflamingo.data.shards import RawSample, read_samples
-from miniflamingo.data.source import DEFAULTS, SourceConfig
+from miniflamingo.data.reader import Order, Reader
+from miniflamingo.data.shards import RawSample
+from miniflamingo.data.source import SourceConfig
+from miniflamingo.data.state import SourceState
 from miniflamingo.document import Document
 
 log = logging.getLogger(__name__)
 
-MOST_SKIPPED = 1000
+MOST_DROPPED = 1000
 """Unusable samples in a row that are taken for a broken source."""
+
+TOLD = 3
+"""Dropped samples of each reason that a reader names in the log; all are counted."""
 
 
 def usable_document(
-    sample: RawSample,
+    sample: RawSample | Dropped,
     source: SourceConfig,
     processor: MiniFlamingoProcessor,
     max_tokens: int | None,
     seed: int,
-) -> Document | None:
-    """Make a document of a sample, or say in the log why it cannot be used.
-
-    Returns:
-        The document with its pictures decoded, or None.
-    """
-    rng = random.Random(f"{seed}-{sample['__key__']}")
+    epoch: int,
+) -> Document | Dropped:
+    """Make a document of a sample, the same one whoever reads it, or say why not."""
+    if isinstance(sample, Dropped):
+        return sample
+    shard = sample["__url__"].rpartition("/")[-1]
+    rng = random.Random(f"{seed}-{epoch}-{shard}-{sample['__key__']}")
     try:
         return prepare(
             sample,
@@ -47,61 +51,49 @@ def usable_document(
             rng,
             processor.least_side,
         )
-    except Dropped as error:
-        log.warning("skipped %s", error)
-        return None
+    except Dropped as dropped:
+        return dropped
 
 
 class BatchStream(IterableDataset[Batch]):
-    """Batches of one source, for ever.
+    """Batches of one source, for ever, each full of usable documents.
 
-    The order is a function of seed, number of readers and nothing else: a stream told to start at
-    batch n yields what an undisturbed one yields from there on. A batch is made of a fixed number
-    of consecutive samples; unusable ones are left out of it and counted in ``Batch.skipped``. Where
-    not one of them is usable, the batch after them is given in their place too, so that batch n
-    is always made of the n-th samples.
+    Batch n is a function of the seed, the numbers of ranks and workers, and the shards. Each batch
+    says how far its reader had come with it, and a stream that is given a state built of that goes
+    on with exactly the batches that an undisturbed one would have given.
     """
 
     def __init__(
         self,
         shards: list[str],
         processor: MiniFlamingoProcessor,
-        batch_size: int,
+        source: SourceConfig,
         max_tokens: int,
         seed: int,
-        first_batch: int = 0,
+        state: SourceState | None = None,
         rank: int = 0,
         world_size: int = 1,
-        shuffle_buffer: int = 1000,
-        pack: bool = False,
-        source: SourceConfig = DEFAULTS,
     ) -> None:
         """Describe the stream; nothing is read yet.
 
         Args:
             shards: Tar files or urls.
             processor: Makes the batches.
-            batch_size: Documents in a batch.
+            source: How samples are read and chosen.
             max_tokens: Longest row of a batch.
-            seed: Of the order.
-            first_batch: How many batches of this rank to pass over without decoding them.
+            seed: Of the order and of what ``prepare`` draws.
+            state: Where to go on.
             rank: Of this process.
             world_size: Number of processes.
-            shuffle_buffer: Samples among which the next one is drawn.
-            pack: Whether documents share rows of ``max_tokens``.
-            source: How samples are read.
         """
-        self.shards = shards
+        self.order = Order(shards, seed, source.shuffle, source.resampled)
         self.processor = processor
-        self.batch_size = batch_size
+        self.source = source
         self.max_tokens = max_tokens
-        self.seed = seed
-        self.first_batch = first_batch
+        self.state = state or SourceState()
         self.rank = rank
         self.world_size = world_size
-        self.shuffle_buffer = shuffle_buffer
-        self.pack = pack
-        self.source = source
+        self.told: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield this worker's batches; a loader with several workers takes turns among them.
@@ -111,49 +103,74 @@ class BatchStream(IterableDataset[Batch]):
         """
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        worker = (worker + self.first_batch) % workers  # the loader asks its first worker first
-        passed = (self.first_batch - worker + workers - 1) // workers  # by this worker
-        samples = self.samples(self.rank * workers + worker, self.world_size * workers)
-        samples = islice(samples, passed * self.batch_size, None)
-        due: list[int] = []  # skipped samples of each batch that is yet to be given
-        while raw := list(islice(samples, self.batch_size)):
-            read = [
-                usable_document(sample, self.source, self.processor, self.max_tokens, self.seed)
-                for sample in raw
-            ]
-            documents = [document for document in read if document is not None]
-            due.append(len(raw) - len(documents))
-            if documents:
-                for skipped in due:
-                    yield self.processor.batch(documents, self.max_tokens, skipped, self.pack)
-                due = []
-            elif sum(due) >= MOST_SKIPPED:
-                raise ValueError(
-                    f"not one of {sum(due)} samples in a row is usable, the last being "
-                    f"{raw[-1]['__key__']!r} of {raw[-1].get('__url__')}; the log says why."
-                )
+        readers = self.world_size * workers
+        check_readers(len(self.order.shards), readers, self.source)
+        # The loader asks its first worker first, also where that was not the next one's turn.
+        number = self.rank * workers + (worker + self.state.batches) % workers
+        position = self.state.position(number)
+        reader = Reader(
+            self.order, self.state.parts, position, number, readers, self.source.timeout
+        )
+        documents: list[Document] = []
+        counts: Counter[str] = Counter()
+        told, epoch = len(position.sizes), position.epoch
+        in_a_row = 0
+        for sample in reader:
+            counts["read"] += 1
+            document = usable_document(
+                sample, self.source, self.processor, self.max_tokens, self.order.seed, reader.epoch
+            )
+            if isinstance(document, Dropped):
+                counts[document.reason] += 1
+                in_a_row += 1
+                self.tell(document, in_a_row)
+                continue
+            counts["used"] += 1
+            in_a_row = 0
+            documents.append(document)
+            if len(documents) < self.source.batch_size:
+                continue
+            batch = self.processor.batch(documents, self.max_tokens, self.source.pack)
+            told, epoch = told if reader.epoch == epoch else 0, reader.epoch
+            yield batch._replace(
+                counts=dict(counts + reader.counts),
+                progress=Progress(number, epoch, reader.taken, reader.sizes[told:]),
+            )
+            told = len(reader.sizes)
+            documents.clear()
+            counts.clear()
+            reader.counts.clear()
 
-    def samples(self, reader: int, readers: int) -> Iterator[RawSample]:
-        """Read this reader's share of the shards over and over, newly ordered each time.
+    def tell(self, dropped: Dropped, in_a_row: int) -> None:
+        """Name the first dropped samples of each reason in the log.
 
         Raises:
-            ValueError: If there are fewer shards than readers, or they hold no samples.
+            ValueError: If not one of so many samples in a row is usable.
         """
-        if len(self.shards) < readers:
+        self.told[dropped.reason] += 1
+        if self.told[dropped.reason] <= TOLD:
+            log.warning("dropped (%s): %s", dropped.reason, dropped)
+        if in_a_row >= MOST_DROPPED:
             raise ValueError(
-                f"{len(self.shards)} shards cannot feed {readers} readers (ranks x workers), "
-                f"the first being {self.shards[0]!r}. Write more shards or lower data.num_workers."
+                f"not one of {in_a_row} samples in a row is usable. The last: {dropped}"
             )
-        epoch = 0
-        while True:
-            order = self.shards.copy()
-            random.Random(f"{self.seed}-{epoch}").shuffle(order)
-            rng = random.Random(f"{self.seed}-{epoch}-{reader}-{readers}")
-            found = False
-            share = read_samples(order[reader::readers])
-            for sample in shuffle(self.shuffle_buffer, initial=self.shuffle_buffer, rng=rng)(share):
-                found = True
-                yield sample
-            if not found:
-                raise ValueError(f"the shards {order[reader::readers][:3]} ... hold no samples.")
-            epoch += 1
+
+
+def check_readers(num_shards: int, readers: int, source: SourceConfig, name: str = "") -> None:
+    """Each reader needs a shard of its own.
+
+    Args:
+        num_shards: Of the source.
+        readers: Ranks times workers.
+        source: Its settings.
+        name: Of the source, for the message.
+
+    Raises:
+        ValueError: If there are fewer shards than readers, and none is to be read twice an epoch.
+    """
+    if num_shards < readers and not source.resampled:
+        raise ValueError(
+            f"data.sources.{name or 'NAME'}: {num_shards} shards of {source.urls!r} cannot feed "
+            f"{readers} readers (ranks x workers). Write more shards, lower data.num_workers, or "
+            "set resampled: true to draw shards with replacement."
+        )

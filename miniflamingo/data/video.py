@@ -61,11 +61,14 @@ def _open(video: Video) -> InputContainer:
 
 
 def _stream(container: InputContainer, name: str) -> av.VideoStream:
-    if not container.streams.video:
-        raise Dropped("clip_broken", f"the clip {name} has no video stream.")
-    stream = container.streams.video[0]
-    stream.codec_context.thread_count = 1  # reading processes share the cores already
-    return stream
+    streams = container.streams.video
+    if not streams or streams[0].codec_context is None:
+        raise Dropped(
+            "clip_broken",
+            f"the clip {name} has no video stream that decodes, or was cut before its index.",
+        )
+    streams[0].codec_context.thread_count = 1  # reading processes share the cores already
+    return streams[0]
 
 
 def _count_frames(video: Video, name: str) -> int:

@@ -98,6 +98,7 @@ class MiniFlamingoConfig(PreTrainedConfig):
         xattn: Fields of ``XattnConfig``.
         train_input_rows: Whether the input embeddings of the new tokens train. If so, the backward
             pass goes down to the first layer of the language model.
+        language_bits: 8 or 4 where the language model's matrices are quantised, else None.
         image_token_id: Id of ``<image>``.
         end_of_chunk_token_id: Id of ``<|endofchunk|>``.
         text_config: The language model's own configuration; transformers' generation reads the
@@ -115,6 +116,7 @@ class MiniFlamingoConfig(PreTrainedConfig):
     resampler: dict[str, Any] | None = None
     xattn: dict[str, Any] | None = None
     train_input_rows: bool = True
+    language_bits: int | None = None
     image_token_id: int = -1
     end_of_chunk_token_id: int = -1
     text_config: dict[str, Any] | PreTrainedConfig | None = None
@@ -131,6 +133,7 @@ def make_config(
     xattn: XattnConfig,
     tokens: MediaTokens,
     train_input_rows: bool,
+    language_bits: int | None = None,
 ) -> MiniFlamingoConfig:
     """Join typed settings to the configuration that is saved with the model."""
     return MiniFlamingoConfig(
@@ -141,5 +144,6 @@ def make_config(
         image_token_id=tokens.image,
         end_of_chunk_token_id=tokens.end_of_chunk,
         train_input_rows=train_input_rows,
+        language_bits=language_bits,
         text_config=AutoConfig.from_pretrained(language),
     )

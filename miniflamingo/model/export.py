@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from miniflamingo.model.config import MiniFlamingoConfig
+from miniflamingo.model.gather import whole
 from miniflamingo.model.vision import FrozenVision
 
 CONFIG_FILE = "config.json"
@@ -97,19 +98,23 @@ def model_card(config: MiniFlamingoConfig, trained: int) -> str:
     )
 
 
-def save(model: PreTrainedModel, folder: str | Path) -> None:
+def save(model: PreTrainedModel, folder: str | Path, is_main_process: bool) -> None:
     """Write configuration, own weights and card.
 
     Args:
         model: A MiniFlamingo.
         folder: Made if missing; its files are replaced.
+        is_main_process: Whether this process writes, or takes part in gathering weights alone.
     """
     assert isinstance(model.config, MiniFlamingoConfig)
+    weights = {name: whole(t).cpu().contiguous() for name, t in own_state_dict(model).items()}
+    if not is_main_process:
+        return
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    model.config.fingerprints = fingerprints(model)
+    if model.config.fingerprints is None:
+        model.config.fingerprints = fingerprints(model)
     model.config.save_pretrained(path)
-    weights = {name: t.detach().cpu().contiguous() for name, t in own_state_dict(model).items()}
     unfinished = path / f"{WEIGHTS_FILE}.part"
     save_file(weights, unfinished, metadata={"format": "pt"})
     unfinished.replace(path / WEIGHTS_FILE)

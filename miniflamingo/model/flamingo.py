@@ -99,7 +99,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         Raises:
             ValueError: If a frozen part cannot be found or used.
         """
-        language = load_language(config.language, dtype)
+        language = load_language(config.language, dtype, config.language_bits)
         config.text_config = copy.deepcopy(language.config)
         model = cls(config, language, load_vision(VisionConfig(**(config.vision or {}))))
         end_token = language.config.eos_token_id
@@ -112,6 +112,8 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         scale = getattr(language.get_input_embeddings(), "embed_scale", 1.0)
         with torch.no_grad():
             model.token_rows.input_rows.mul_(scale)
+        if config.fingerprints is None:  # now, while every process has all weights
+            config.fingerprints = export.fingerprints(model)
         return model
 
     @classmethod
@@ -133,9 +135,17 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         export.check_fingerprints(model, folder)
         return model.eval()
 
-    def save_pretrained(self, folder: str | Path) -> None:  # type: ignore[override]
-        """Write configuration, own weights and card; frozen weights are named, not copied."""
-        export.save(self, folder)
+    def save_pretrained(  # type: ignore[override]
+        self, folder: str | Path, is_main_process: bool = True
+    ) -> None:
+        """Write configuration, own weights and card; frozen weights are named, not copied.
+
+        Args:
+            folder: Made if missing; its files are replaced.
+            is_main_process: Whether this process writes. All processes of distributed training
+                must call this: where weights are sharded they gather them.
+        """
+        export.save(self, folder, is_main_process)
 
     def train(self, mode: bool = True) -> MiniFlamingo:
         """Set the new layers' mode; the frozen parts stay in eval mode, without dropout."""
@@ -157,6 +167,10 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         assert head is not None
         return head
 
+    def encode(self, pixels: Tensor) -> Tensor:
+        """(N, F, C, H, W) pixels -> (N, F, V, E) patches."""
+        return self.vision(pixels)
+
     def resample(self, pixels: Tensor | None, patches: Tensor | None = None) -> Tensor:
         """Make Q tokens of each media item.
 
@@ -170,11 +184,11 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         Raises:
             ValueError: If pixels or patches do not fit the encoder or are not finite.
         """
-        if patches is not None and len(patches):
+        if patches is not None:
             check_patches(patches, len(self.resampler.patch_mean))
             return self.resampler(patches)
         assert pixels is not None
-        check_pixels(pixels, self.vision.preprocessing["size"])
+        check_pixels(pixels, self.vision.size)
         return self.resampler(self.vision(pixels))
 
     def project_media(
@@ -188,14 +202,17 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
                 it is text alone.
 
         Returns:
-            For each gated layer (N, Q, 2*H*K); N = 1, read by no token, for text alone.
+            For each gated layer (N, Q, 2*H*K). Text alone gets a black picture, or patches of
+            zeros, N = 1, that no token reads: so all ranks of a training run use the same weights.
 
         Raises:
             ValueError: If pixels or patches do not fit the encoder or are not finite.
         """
-        if not any(media is not None and len(media) for media in (pixels, patches)):
-            latents = self.resampler.latents
-            return self.media_projection(torch.zeros_like(latents)[None])
+        if patches is not None and not len(patches):
+            patches = patches.new_zeros(1, 1, 1, len(self.resampler.patch_mean))
+        elif patches is None and (pixels is None or not len(pixels)):
+            device = self.resampler.latents.device
+            pixels = torch.zeros(1, 1, 3, *self.vision.size, device=device)
         return self.media_projection(self.resample(pixels, patches))
 
     def read(

@@ -41,17 +41,17 @@ def check_media_count(
         )
 
 
-def check_pixels(pixels: Tensor, size: int | tuple[int, int]) -> None:
+def check_pixels(pixels: Tensor, size: tuple[int, int]) -> None:
     """Pixels must be clips of pictures of the encoder's size, and finite.
 
     Args:
         pixels: (N, F, C, H, W).
-        size: Height and width that the encoder reads, or both in one.
+        size: Height and width that the encoder reads.
 
     Raises:
         ValueError: Naming the shape, or the media that are not finite.
     """
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = size
     if pixels.ndim != 5 or pixels.shape[2:] != (3, height, width):
         raise ValueError(
             f"pixels have the shape {tuple(pixels.shape)}; this image encoder reads "

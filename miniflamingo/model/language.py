@@ -9,6 +9,7 @@ from transformers.masking_utils import create_causal_mask
 
 from miniflamingo.model.config import XattnConfig
 from miniflamingo.model.gated_xattn import FusedDecoderLayer, GatedCrossAttention
+from miniflamingo.model.quantisation import quantisation
 from miniflamingo.tokens import check_folder
 
 LAYER_PATHS = {
@@ -46,19 +47,26 @@ def check_family(config: PreTrainedConfig) -> None:
         )
 
 
-def load_language(name: str, dtype: str | torch.dtype) -> PreTrainedModel:
+def load_language(name: str, dtype: str | torch.dtype, bits: int | None = None) -> PreTrainedModel:
     """Load a causal language model to be frozen.
 
     Args:
         name: Folder or hub name.
         dtype: Precision of its weights, ``auto`` for that of the checkpoint.
+        bits: Of the weights of its layers' matrices where they are quantised; ``quantisation``.
 
     Raises:
-        ValueError: If nothing is there, or the family cannot take media.
+        ValueError: If nothing is there, the family cannot take media, or it cannot be quantised.
     """
     check_folder(name)
-    check_family(AutoConfig.from_pretrained(name))
-    return AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
+    config = AutoConfig.from_pretrained(name)
+    check_family(config)
+    if bits is None:
+        return AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
+    compute = (config.dtype or torch.float32) if dtype == "auto" else dtype
+    return AutoModelForCausalLM.from_pretrained(
+        name, dtype=dtype, quantization_config=quantisation(bits, compute), device_map={"": "cpu"}
+    )
 
 
 def decoder_layers(language: PreTrainedModel) -> nn.ModuleList:

@@ -63,6 +63,12 @@ class FrozenVision(nn.Module):
         """open_clip's own preprocessing settings of this encoder: size, mean, std, resizing."""
         return dict(self.tower.preprocess_cfg)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the pictures that it reads, in pixels."""
+        size = self.preprocessing["size"]
+        return (size, size) if isinstance(size, int) else (size[0], size[1])
+
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, F, C, H, W) -> (N, F, V, E)."""
@@ -89,9 +95,7 @@ class FrozenVision(nn.Module):
             ValueError: If the tower gives no patch features.
         """
         parameter = next(self.tower.parameters())
-        size = self.preprocessing["size"]
-        height, width = (size, size) if isinstance(size, int) else size
-        black = torch.zeros(1, 1, 3, height, width, device=parameter.device)
+        black = torch.zeros(1, 1, 3, *self.size, device=parameter.device)
         try:
             return self(black).shape[-1]
         except (AttributeError, AssertionError) as error:

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from miniflamingo.batch import IGNORE, Batch
 from miniflamingo.data.processor import MiniFlamingoProcessor
 from miniflamingo.model.checkpointing import checkpoint_activations as activation_checkpointing
+from miniflamingo.model.compiling import compile_in_place
 from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig, make_config
 from miniflamingo.model.export import encoder_fingerprint, is_own_weight, own_state_dict
 from miniflamingo.model.flamingo import MiniFlamingo
+from miniflamingo.model.gather import whole
 from miniflamingo.model.media_mask import latest_media
+from miniflamingo.model.sharding import shard
 from miniflamingo.tokens import load_tokenizer, media_tokens
 from miniflamingo.training.optim import OptimConfig, make_optimizer
+from miniflamingo.training.sharding import ShardedStrategy
+
+
+def drop_frozen_weights(
+    module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]
+) -> None:
+    """Leave frozen weights out of a state dict: they are where the configuration says."""
+    for name in list(state):
+        if not is_own_weight(name.removeprefix(f"{prefix}model.")):
+            del state[name]
 
 
 class FlamingoModule(L.LightningModule):
@@ -34,8 +48,10 @@ class FlamingoModule(L.LightningModule):
         source_weights: dict[str, float],
         train_input_rows: bool = True,
         language_dtype: str = "auto",
+        language_bits: Literal[4, 8] | None = None,
         language_attention: str = "sdpa",
         checkpoint_activations: bool = False,
+        compile_layers: bool = False,
     ) -> None:
         """Load the frozen parts and build the new ones.
 
@@ -48,30 +64,64 @@ class FlamingoModule(L.LightningModule):
             source_weights: Loss weight of each training source.
             train_input_rows: Whether the input embeddings of the new tokens train.
             language_dtype: Precision of the frozen language model; ``auto`` as it was saved.
+            language_bits: Quantise the matrices of the frozen language model's layers to 8 bits
+                (LLM.int8) or 4 (NF4), by bitsandbytes. Not with ``trainer.strategy: sharded``.
             language_attention: transformers' name of the frozen language model's attention kernel.
                 ``eager`` is the fastest on a CPU for texts of a few hundred tokens.
             checkpoint_activations: Whether layers are computed again in the backward pass instead
                 of keeping what they need for it: less memory, a slower step.
+            compile_layers: Whether layers are compiled by ``torch.compile``: a faster step after
+                a first one that takes a minute or more. On a CPU it needs a C++ compiler.
 
         Raises:
             ValueError: If a frozen part cannot be found or used.
         """
         super().__init__()
-        self.strict_loading = False  # checkpoints hold own weights; see on_load_checkpoint
+        self.strict_loading = False  # a state dict holds own weights; see on_load_checkpoint
+        self.register_state_dict_post_hook(drop_frozen_weights)
         tokenizer = load_tokenizer(language)
         config = make_config(
-            language, vision, resampler, xattn, media_tokens(tokenizer), train_input_rows
+            language,
+            vision,
+            resampler,
+            xattn,
+            media_tokens(tokenizer),
+            train_input_rows,
+            language_bits,
         )
         self.model = MiniFlamingo.build(config, language_dtype)
         self.model.language.set_attn_implementation(language_attention)
         if checkpoint_activations:
             activation_checkpointing(self.model.language, self.model.resampler)
+        if compile_layers:
+            compile_in_place(self.model)
         encoder = self.model.vision
         self.processor = MiniFlamingoProcessor(
             tokenizer, encoder.preprocessing, encoder_fingerprint(encoder)
         )
         self.optim = optim
         self.source_weights = source_weights
+
+    def configure_model(self) -> None:
+        """Share the weights out, where the strategy does so; called again, it does nothing.
+
+        Raises:
+            ValueError: If it is a sharding strategy that is not ours, or weights are quantised.
+        """
+        if self.device_mesh is None or isinstance(self.model, FSDPModule):
+            return
+        if not isinstance(self.trainer.strategy, ShardedStrategy):
+            raise ValueError(
+                f"trainer.strategy={type(self.trainer.strategy).__name__} writes checkpoints that "
+                "no other strategy can read; use trainer.strategy=sharded."
+            )
+        if self.model.config.language_bits is not None:
+            raise ValueError(
+                f"model.language_bits={self.model.config.language_bits} cannot be sharded: "
+                "quantised weights cannot be shared out. Use trainer.strategy=ddp, or leave "
+                "model.language_bits out."
+            )
+        shard(self.model, self.device_mesh["data_parallel"])
 
     def setup(self, stage: str) -> None:
         """Check that every source has a weight and every weight a source.
@@ -98,16 +148,24 @@ class FlamingoModule(L.LightningModule):
         return out.loss
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
-        """Sum the loss of every source by its weight."""
-        losses = {source: self.loss(part) for source, part in batch.items()}
-        for source, loss in losses.items():
+        """Sum the loss of every source by its weight.
+
+        A source's loss is the mean over its labelled tokens of the whole step, those on other ranks
+        and of other accumulated batches included: so a step is the same however it is split.
+        """
+        labels = torch.stack([part.num_labels for part in batch.values()])  # long
+        sums = torch.stack([self.loss(part) for part in batch.values()]) * labels
+        in_step = labels.new_tensor([part.labels_in_step for part in batch.values()])
+        in_step = torch.where(in_step > 0, in_step, labels)
+        mine = torch.stack([sums.detach(), labels, in_step])
+        losses, labels, in_step = self.trainer.strategy.reduce(mine, reduce_op="sum")
+        for source, loss in zip(batch, losses / labels.clamp_min(1), strict=True):
             documents = len(batch[source].keys)
             self.log(f"train/loss/{source}", loss, prog_bar=True, batch_size=documents)
-            if batch[source].skipped:
-                skipped = float(batch[source].skipped)
-                self.log(f"train/skipped/{source}", skipped, batch_size=1, reduce_fx="sum")
-        weighted = [self.source_weights[source] * loss for source, loss in losses.items()]
-        return torch.stack(weighted).sum()
+        # Gradients are averaged over ranks and accumulated batches, but have to be summed.
+        parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        weights = sums.new_tensor([self.source_weights[source] for source in batch])
+        return (weights * parts / in_step.clamp_min(1) * sums).sum()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the loss, the same by place in the document, and that with swapped pictures."""
@@ -148,10 +206,10 @@ class FlamingoModule(L.LightningModule):
         for layer, block in enumerate(self.model.gated_blocks()):
             for name, gate in (("attention", block.attention_gate), ("ffw", block.ffw_gate)):
                 if gate is not None:
-                    gates[f"gate/{name}/{layer}"] = gate.detach().tanh().mean()
+                    gates[f"gate/{name}/{layer}"] = whole(gate.detach()).tanh().mean()
         gradient = self.model.resampler.latents.grad
         assert gradient is not None
-        self.log_dict({**gates, "train/latents_grad_norm": gradient.norm()})
+        self.log_dict({**gates, "train/latents_grad_norm": whole(gradient).norm()})
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, stepped with the optimiser."""
@@ -178,15 +236,6 @@ class FlamingoModule(L.LightningModule):
         algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
         plugin = self.trainer.precision_plugin
         Precision.clip_gradients(plugin, optimizer, gradient_clip_val or 0.0, algorithm)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the new weights only: the frozen parts are where the configuration says."""
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {
-            name: value
-            for name, value in state.items()
-            if is_own_weight(name.removeprefix("model."))
-        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that does not hold exactly the new weights of this model.

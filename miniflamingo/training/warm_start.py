@@ -21,7 +21,9 @@ from tqdm import tqdm
 
 from miniflamingo.batch import IGNORE
 from miniflamingo.data.datamodule import InterleavedData
+from miniflamingo.model.config import ResamplerConfig
 from miniflamingo.model.flamingo import MiniFlamingo
+from miniflamingo.model.gather import load_whole_state, whole_state
 from miniflamingo.model.resampler import PerceiverResampler
 
 log = logging.getLogger(__name__)
@@ -69,6 +71,16 @@ def recall_of_words(logits: Tensor, targets: Tensor) -> float:
             guessed = row.topk(len(wanted)).indices
             shares.append(torch.isin(guessed, wanted).float().mean())
     return float(torch.stack(shares).mean()) if shares else 0.0
+
+
+def whole_resampler(model: MiniFlamingo) -> PerceiverResampler:
+    """A copy of the model's resampler, whole where the model is sharded."""
+    like = model.resampler
+    config = ResamplerConfig(**(model.config.resampler or {}))
+    with torch.random.fork_rng(devices=[]):
+        copy = PerceiverResampler(config, len(like.patch_mean))
+    copy.load_state_dict(whole_state(like))
+    return copy.to(like.latents.device, like.latents.dtype)
 
 
 class ResamplerWarmStart(L.Callback):
@@ -122,12 +134,13 @@ class ResamplerWarmStart(L.Callback):
                 f"{sorted(data.sources)}."
             )
         patches, captions = self.collect(model, data, pl_module.device)
-        recall = self.teach(model.resampler, patches, captions)
+        resampler = whole_resampler(model)
+        recall = self.teach(resampler, patches, captions)
         log.info("warm start: the resampler names %.1f%% of held-out telling words", 100 * recall)
         for logger in trainer.loggers:
             logger.log_metrics({"warm_start/recall": recall}, step=0)
         # Every rank did the same; rounding may still differ between devices.
-        model.resampler.load_state_dict(trainer.strategy.broadcast(model.resampler.state_dict()))
+        load_whole_state(model.resampler, trainer.strategy.broadcast(resampler.state_dict()))
 
     @torch.no_grad()
     def collect(
@@ -150,7 +163,7 @@ class ResamplerWarmStart(L.Callback):
                         f"{len(batch.keys)} samples of the source {self.source!r} hold "
                         f"{len(media)} pictures. Name a source of pairs."
                     )
-                features = media if batch.patches is not None else model.vision(media.to(device))
+                features = media if batch.patches is not None else model.encode(media.to(device))
                 features = features.cpu().to(torch.bfloat16)
                 for row, one in zip(batch.labels, features, strict=True):
                     patches.append(one)

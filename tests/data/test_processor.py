@@ -1,15 +1,12 @@
 """Documents in, batches out, and ids back to text."""
 
-import io
-
 import pytest
 import tiny
 import torch
-from PIL import Image
 
 from miniflamingo import Chunk, Document, MiniFlamingoProcessor
 from miniflamingo.batch import IGNORE
-from miniflamingo.data.images import UnreadableImage, clip_to_pixels, load_image
+from miniflamingo.data.images import UnreadableImage, clip_to_pixels
 
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)  # OpenAI's
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
@@ -31,7 +28,7 @@ def expected_pixels(image):
 
 
 def test_a_training_batch_is_padded_on_the_right(processor):
-    batch = processor.batch(documents(), skipped=3)
+    batch = processor.batch(documents())
     lengths = [processor.batch([each]).tokens for each in documents()]
     assert max(lengths) == batch.input_ids.shape[1]
     assert batch.tokens == sum(lengths)
@@ -43,7 +40,6 @@ def test_a_training_batch_is_padded_on_the_right(processor):
         assert batch.input_ids[row, :length].tolist() == alone.input_ids[0].tolist()
         assert batch.labels[row, :length].tolist() == alone.labels[0].tolist()
     assert batch.keys == ["a", "b", "c"]
-    assert batch.skipped == 3
 
 
 def test_a_prompt_batch_is_padded_on_the_left(processor):
@@ -83,24 +79,6 @@ def test_a_picture_may_come_in_any_form(processor, tmp_path):
     forms = [path, str(path), path.read_bytes(), picture]
     pixels = [processor([Document([Chunk(form)])])["pixels"] for form in forms]
     assert all(torch.equal(each, pixels[0]) for each in pixels)
-
-
-def test_transparency_is_laid_on_white():
-    picture = Image.new("RGBA", (2, 1), (255, 0, 0, 255))
-    picture.putpixel((0, 0), (0, 0, 0, 0))
-    picture.putpixel((1, 0), (0, 0, 255, 51))  # a fifth
-    assert load_image(picture).tobytes() == bytes([255, 255, 255, 204, 204, 255])
-    palette = Image.new("P", (1, 1), 0)
-    palette.putpalette([10, 20, 30])
-    file = io.BytesIO()
-    palette.save(file, "PNG", transparency=0)
-    assert load_image(file.getvalue()).tobytes() == bytes([255, 255, 255])
-
-
-@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "LA", "RGBA", "I;16"])
-def test_every_mode_becomes_rgb(mode):
-    image = load_image(Image.new(mode, (3, 2)))
-    assert (image.mode, image.size) == ("RGB", (3, 2))
 
 
 @pytest.mark.parametrize("what", ["cut", "text", "missing", "folder"])

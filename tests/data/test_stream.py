@@ -1,144 +1,236 @@
-"""The endless stream: its order is a function of seed and readers, from any batch on."""
+"""The endless stream: batches are a function of seed and readers, from any batch on."""
 
+import copy
+from collections import Counter
 from itertools import islice
 
 import pytest
 import tiny
 from torch.utils.data import DataLoader
 
+from miniflamingo.data import stream as stream_module
+from miniflamingo.data.reader import Order
+from miniflamingo.data.shuffle import Part, replay
+from miniflamingo.data.source import SourceConfig
+from miniflamingo.data.state import SourceState, merge, pack_state, unpack_state
 from miniflamingo.data.stream import BatchStream
 
-SHARDS, PER_SHARD = 4, 5
+SIZES = [5, 3, 7, 1, 4]
+SAMPLES = sum(SIZES)
+EVERYTHING = sorted(f"{shard}-{i}" for shard, size in enumerate(SIZES) for i in range(size))
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    """Four shards of five pairs, with keys 00 to 34."""
-    folder = tmp_path_factory.mktemp("shards")
-    return [
-        str(
-            tiny.write_shard(
-                folder / f"{shard}.tar",
-                {f"{shard}{i}": tiny.pair(f"caption {shard}{i}", 10 * shard + i)
-                 for i in range(PER_SHARD)},
-            )
-        )
-        for shard in range(SHARDS)
-    ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def shards_with_bad_pictures(tmp_path_factory):
-    """Every third picture does not decode."""
-    folder = tmp_path_factory.mktemp("bad")
+def write(folder, bad=lambda shard, i: False):
+    """Five uneven shards of pairs."""
     return [
         str(
             tiny.write_shard(
                 folder / f"{shard}.tar",
                 {
-                    f"{shard}{i}": tiny.pair("a", i) | ({"png": b"no"} if i % 3 == 1 else {})
-                    for i in range(PER_SHARD)
+                    f"{shard}-{i}": tiny.pair(f"caption {shard} {i}", 10 * shard + i)
+                    | ({"png": b"no"} if bad(shard, i) else {})
+                    for i in range(size)
                 },
             )
         )
-        for shard in range(SHARDS)
+        for shard, size in enumerate(SIZES)
     ]
 
 
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("shards"))
+
+
+@pytest.fixture(scope="module")
+def shards_with_bad_pictures(tmp_path_factory):
+    """Every third picture does not decode."""
+    return write(tmp_path_factory.mktemp("bad"), lambda shard, i: i % 3 == 1)
+
+
 @pytest.fixture
-def stream(processor):
-    def make(shards, batch_size=2, seed=0, workers=0, **settings):
-        stream = BatchStream(shards, processor, batch_size, 32, seed, **settings)
+def make(processor):
+    def make(shards, batch_size=2, seed=0, workers=0, state=None, rank=0, world_size=1, **source):
+        config = SourceConfig("", batch_size, **{"shuffle": 3} | source)
+        stream = BatchStream(shards, processor, config, 32, seed, state, rank, world_size)
         return DataLoader(stream, batch_size=None, num_workers=workers)
 
     return make
 
 
-def keys(loader, batches):
-    return [batch.keys for batch in islice(loader, batches)]
+def run(loader, batches, state=None):
+    """Take batches as training does; returns their keys and the state after them."""
+    state = copy.deepcopy(state or SourceState())
+    taken = []
+    for batch in islice(loader, batches):
+        state.take(batch)
+        taken.append(batch.keys)
+    return taken, state
 
 
-def test_the_order_is_the_seeds(stream, shards):
-    first = keys(stream(shards), 20)
-    assert keys(stream(shards), 20) == first
-    assert keys(stream(shards, seed=1), 20) != first
+def flat(batches):
+    return [key for keys in batches for key in keys]
 
 
-def test_an_epoch_holds_every_sample_once_and_the_next_another_order(stream, shards):
-    batches = keys(stream(shards), 2 * SHARDS * PER_SHARD // 2)
-    flat = [key for batch in batches for key in batch]
-    everything = sorted(f"{shard}{i}" for shard in range(SHARDS) for i in range(PER_SHARD))
-    epochs = flat[: len(everything)], flat[len(everything) :]
-    assert sorted(epochs[0]) == sorted(epochs[1]) == everything
+def test_the_order_is_the_seeds(make, shards):
+    first, _ = run(make(shards), 20)
+    assert run(make(shards), 20)[0] == first
+    assert run(make(shards, seed=1), 20)[0] != first
+
+
+@pytest.mark.parametrize("shuffle", [1, 3, 100])
+def test_an_epoch_holds_every_sample_once_and_the_next_another_order(make, shards, shuffle):
+    keys = flat(run(make(shards, 1, shuffle=shuffle), 2 * SAMPLES)[0])
+    epochs = keys[:SAMPLES], keys[SAMPLES:]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == EVERYTHING
     assert epochs[0] != epochs[1]
-    assert epochs[0] != everything
+    assert epochs[0] != EVERYTHING
 
 
-def test_even_one_shard_is_read_in_another_order_each_time(stream, shards):
-    flat = [key for batch in keys(stream(shards[:1], 1), 4 * PER_SHARD) for key in batch]
-    epochs = [tuple(flat[i : i + PER_SHARD]) for i in range(0, len(flat), PER_SHARD)]
+def test_even_one_shard_is_read_in_another_order_each_time(make, shards):
+    keys = flat(run(make(shards[:1], 1), 4 * SIZES[0])[0])
+    epochs = [tuple(keys[i : i + SIZES[0]]) for i in range(0, len(keys), SIZES[0])]
     assert len(set(epochs)) > 1
     assert {frozenset(epoch) for epoch in epochs} == {frozenset(epochs[0])}
 
 
-@pytest.mark.parametrize("workers", [0, 2, 3])
-@pytest.mark.parametrize("start", [1, 2, 5, 14])
-def test_a_stream_started_at_batch_n_goes_on_as_the_undisturbed_one(stream, shards, start, workers):
-    undisturbed = stream(shards, workers=workers, shuffle_buffer=3)
-    resumed = stream(shards, workers=workers, shuffle_buffer=3, first_batch=start)
-    expected = [(b.keys, b.input_ids.tolist()) for b in islice(undisturbed, start, start + 6)]
-    assert [(b.keys, b.input_ids.tolist()) for b in islice(resumed, 6)] == expected
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ranks_and_workers_read_every_sample_of_an_epoch_once(make, shards, workers):
+    batches = 3 * SAMPLES
+    found = Counter()
+    for rank in range(2):
+        loader = make(shards, 1, workers=workers, rank=rank, world_size=2)
+        for batch in islice(loader, batches):
+            if batch.progress.epoch == 0:
+                found.update(batch.keys)
+    assert found == Counter(EVERYTHING)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2])
-@pytest.mark.parametrize("start", [3, 4, 5])
-def test_so_it_does_when_pictures_cannot_be_read(
-    stream, shards_with_bad_pictures, start, batch_size
+def test_with_replacement_epochs_are_not_kept(make, shards):
+    loader = make(shards[:2], 1, resampled=True, world_size=3, rank=2)  # more readers than shards
+    keys = flat(run(loader, 40)[0])
+    assert {key[0] for key in keys} == {"0", "1"}
+    assert run(make(shards[:2], 1, resampled=True, world_size=3), 40)[0] != [[k] for k in keys]
+
+
+@pytest.mark.parametrize(
+    ("workers", "shuffle", "start"),
+    [*[(0, shuffle, start) for shuffle in (1, 3, 100) for start in (1, 9, 10, 21)], (2, 3, 9)],
+)
+def test_a_resumed_stream_goes_on_as_the_undisturbed_one(
+    make, shards_with_bad_pictures, start, workers, shuffle
 ):
-    undisturbed = stream(shards_with_bad_pictures, batch_size)
-    resumed = stream(shards_with_bad_pictures, batch_size, first_batch=start)
-    assert keys(resumed, 12) == keys(undisturbed, start + 12)[start:]
+    settings = {"workers": workers, "shuffle": shuffle}
+    whole, _ = run(make(shards_with_bad_pictures, **settings), start + 12)
+    _, state = run(make(shards_with_bad_pictures, **settings), start)
+    rest, later = run(make(shards_with_bad_pictures, state=state, **settings), 12, state)
+    assert rest == whole[start:]
+    # A second time, from a state that was itself built after a resume.
+    again, _ = run(make(shards_with_bad_pictures, state=later, **settings), 3, later)
+    assert again == run(make(shards_with_bad_pictures, **settings), start + 15)[0][-3:]
 
 
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_unreadable_pictures_are_skipped_and_counted(stream, shards_with_bad_pictures, batch_size):
-    samples = SHARDS * PER_SHARD
-    batches = list(islice(stream(shards_with_bad_pictures, batch_size), 2 * samples // batch_size))
-    seen = [key for batch in batches for key in batch.keys]
-    assert not any(key[1] in "14" for key in seen)  # these do not decode
-    assert all(len(batch.keys) == len(batch.pixels) for batch in batches)
-    skipped = sum(batch.skipped for batch in batches)
-    if batch_size == 4:
-        assert skipped == 2 * SHARDS * 2
-        assert len(seen) + skipped == 2 * samples
-    assert skipped >= 2 * SHARDS * 2 - 2
+def test_a_resume_opens_no_shard_that_it_is_done_with(make, shards, monkeypatch):
+    _, state = run(make(shards, 1, shuffle=2), SAMPLES - 3)
+    opened = []
+    read = stream_module.Reader.__init__.__globals__["read_shard"]
+
+    def note(url, timeout):
+        opened.append(url)
+        return read(url, timeout)
+
+    monkeypatch.setattr("miniflamingo.data.reader.read_shard", note)
+    run(make(shards, 1, shuffle=2, state=state), 3)
+    assert 1 <= len(opened) <= 3
 
 
-def test_a_source_without_one_usable_sample_is_an_error(stream, tmp_path):
+@pytest.mark.parametrize(
+    ("before", "after", "batches"),  # ranks and workers
+    [
+        *[((1, 0), (2, 0), batches) for batches in (1, 4, 7)],
+        *[((5, 0), (3, 0), batches) for batches in (1, 3, 5)],
+        ((2, 2), (1, 0), 4),
+        ((2, 0), (1, 2), 4),
+    ],
+)
+def test_other_readers_take_what_is_left_of_an_epoch(make, shards, caplog, before, after, batches):
+    """Not one sample is lost or read twice, through two changes."""
+    order = Order(shards, 0, 3)
+    caplog.set_level("INFO")
+    found = {0: Counter(), 1: Counter()}
+    packed = None
+    for place, (ranks, workers) in enumerate((before, after, before)):
+        states = []
+        for rank in range(ranks):
+            state = SourceState()
+            if packed is not None:
+                state = unpack_state(packed, order, ranks * max(1, workers), "pairs")
+            loader = make(
+                shards, 1, workers=workers, state=copy.deepcopy(state), rank=rank, world_size=ranks
+            )
+            for batch in islice(loader, batches if place < 2 else 3 * SAMPLES):
+                state.take(batch)
+                if batch.progress.epoch in found:
+                    found[batch.progress.epoch].update(batch.keys)
+            states.append(state)
+        packed = pack_state(merge(states, max(1, workers)), order)
+    assert found[0] == Counter(EVERYTHING)
+    assert found[1] == Counter(EVERYTHING)
+    told = "nothing of it is lost or repeated" in caplog.text
+    assert told == (before != (2, 0))  # the readers of two ranks are those of two workers
+
+
+def test_other_shards_or_another_seed_start_a_new_epoch(make, shards, caplog):
+    _, state = run(make(shards, 1), 4)
+    packed = pack_state(merge([state], 1), Order(shards, 0, 3))
+    again = unpack_state(packed, Order(shards[1:], 0, 3), 1, "pairs")
+    assert again.position(0).epoch == 1
+    assert again.earlier["used"] == 4
+    assert "source pairs: its shards, data.seed, shuffle or resampled are not" in caplog.text
+
+
+def test_batches_are_full_and_what_is_dropped_is_counted_and_named(
+    make, shards_with_bad_pictures, caplog
+):
+    loader = make(shards_with_bad_pictures, 4)
+    bad = sum(i % 3 == 1 for size in SIZES for i in range(size))
+    counts, batches = Counter(), []
+    for batch in islice(loader, 2 * (SAMPLES - bad) // 4):
+        assert len(batch.keys) == len(batch.pixels) == 4
+        counts.update(batch.counts)
+        batches.append(batch.keys)
+    assert not any(key[-1] in "14" for key in flat(batches))
+    assert counts["used"] == 4 * len(batches)
+    assert counts["read"] == counts["used"] + counts["image_broken"]
+    assert 2 * bad - 2 <= counts["image_broken"] <= 2 * bad
+    assert caplog.text.count("dropped (image_broken)") == stream_module.TOLD
+
+
+def test_a_source_without_one_usable_sample_is_an_error(make, tmp_path):
     files = {"png": b"no", "txt": b"a"}
     shard = tiny.write_shard(tmp_path / "0.tar", {str(i): files for i in range(5)})
-    with pytest.raises(ValueError, match=r"not one .* usable"):
-        next(iter(stream([str(shard)])))
+    with pytest.raises(ValueError, match=r"not one of 1000 samples in a row is usable. The last"):
+        next(iter(make([str(shard)])))
 
 
-def test_fewer_shards_than_readers(stream, shards):
-    with pytest.raises(ValueError, match=r"4 shards cannot feed 6 readers .*num_workers"):
-        next(iter(stream(shards, workers=2, world_size=3)))
+def test_fewer_shards_than_readers(make, shards):
+    with pytest.raises(ValueError, match=r"5 shards .* cannot feed 6 readers .*num_workers"):
+        next(iter(make(shards, workers=2, world_size=3)))
 
 
-def test_shards_without_samples(stream, tmp_path):
+def test_shards_without_samples(make, tmp_path):
     empty = tiny.write_shard(tmp_path / "0.tar", {})
     with pytest.raises(ValueError, match="hold no samples"):
-        next(iter(stream([str(empty)])))
+        next(iter(make([str(empty)])))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_ranks_read_disjoint_shards(stream, shards, workers):
-    per_rank = SHARDS * PER_SHARD // 2
-    ranks = [
-        keys(stream(shards, 1, workers=workers, rank=rank, world_size=2), per_rank)
-        for rank in range(2)
-    ]
-    seen = [{key for batch in batches for key in batch} for batches in ranks]
-    assert [len(keys) for keys in seen] == [per_rank, per_rank]
-    assert not seen[0] & seen[1]
+def test_what_a_shard_no_longer_gives_is_counted(make, tmp_path):
+    shard = tiny.write_shard(tmp_path / "0.tar", {str(i): tiny.pair("a", i) for i in range(9)})
+    _, state = run(make([str(shard)], 1, shuffle=4), 2)
+    order = Order([str(shard)], 0, 4)
+    held = replay([Part(0)], [], 2, 4, order.draws(0, 0, 1)).buffer
+    tiny.write_shard(shard, {str(i): tiny.pair("a", i) for i in range(3)})
+    counts = Counter()
+    for batch in islice(make([str(shard)], 1, shuffle=4, state=state), 4):
+        counts.update(batch.counts)
+    assert counts["lost"] == sum(ref.sample > 2 for ref in held)

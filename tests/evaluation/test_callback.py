@@ -65,6 +65,6 @@ def test_a_sharded_model_is_refused(task):
 
 
 def test_a_wrong_task_is_told_before_training(task):
-    with pytest.raises(ValueError, match="asks for 9 but the support set of .* holds 5"):
+    with pytest.raises(ValueError, match=r"asks for 9 but the support set of .* holds 5"):
         FewShotScore(task, [9])
     assert json.loads(Path(task).read_text())["name"] == "coco"

@@ -38,12 +38,11 @@ def config(world: Path, language_folder: Path, clip_folder: Path, tmp_path: Path
             "vision": {"name": f"local-dir:{clip_folder}"},
             "resampler": RESAMPLER,
             "xattn": XATTN | {"start": "zero_outputs"},
-            "source_weights": {"pairs": 0.5, "documents": 1.0},
             "optim": {"lr": 1e-2, "warmup_steps": 2, "schedule": "cosine"},
         },
         "data": {
             "sources": {
-                "pairs": {"urls": f"{world}/pairs/*.tar", "batch_size": 3},
+                "pairs": {"urls": f"{world}/pairs/*.tar", "batch_size": 3, "weight": 0.5},
                 "documents": {"urls": f"{world}/documents/*.tar", "batch_size": 2},
             },
             "validation": {"urls": f"{world}/validation/*.tar", "batch_size": 2},

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,7 +71,8 @@ def logged_from(file):
     return [int(row["step"]) for row in csv.DictReader(file.open()) if row["step"]]
 
 
-def test_fit_trains_logs_checkpoints_and_exports(fit, config, capsys):
+def test_fit_trains_logs_checkpoints_and_exports(fit, config, capsys, caplog):
+    caplog.set_level("INFO")
     run = fit(config)
     shown = capsys.readouterr().out
     assert "learned latents" in shown
@@ -81,7 +83,9 @@ def test_fit_trains_logs_checkpoints_and_exports(fit, config, capsys):
     names = {name.removeprefix("model.") for name in checkpoint["state_dict"]}
     assert names == set(weights(run))
     assert all(is_own_weight(name) for name in names)
-    assert checkpoint["InterleavedData"] == {"batches": 3}
+    pairs = checkpoint["InterleavedData"]["pairs"]
+    assert pairs["batches"] == 3
+    assert pairs["counts"]["used"] == 9
 
     # The exported folder is the last step's model.
     model = MiniFlamingo.from_pretrained(run / "model")
@@ -93,9 +97,9 @@ def test_fit_trains_logs_checkpoints_and_exports(fit, config, capsys):
     assert model.resampler.patch_std.max() != 1  # the warm start standardised
 
     for source in ("pairs", "documents"):
-        losses = logged(run, f"train/loss/{source}")
-        assert list(losses) == [1, 3, 5]
-        assert losses[5] < losses[1]
+        assert list(logged(run, f"train/loss/{source}")) == [1, 3, 5]
+    losses = logged(run, "val/loss")
+    assert losses[5] < losses[1]  # of the same documents, unlike a training step's
     assert set(logged(run, "val/loss")) == set(logged(run, "val/loss_swapped"))
     assert logged(run, "val/loss") != logged(run, "val/loss_swapped")
     assert len(logged(run, "warm_start/recall")) == 1
@@ -104,6 +108,11 @@ def test_fit_trains_logs_checkpoints_and_exports(fit, config, capsys):
     gates = logged(run, "gate/attention/1")
     assert list(norms) == list(gates) == [1, 3, 5]
     assert min(norms.values()) > 0  # of that step: at step 0 the outputs are still zero
+
+    # What was read, in the log and as a table; the loss weight is the source's own.
+    assert list(logged(run, "data/pairs/read").values()) == [6, 12, 18]
+    assert logged(run, "data/documents/used") == {1: 4, 3: 8, 5: 12}
+    assert re.search(r"pairs +read +18\n +used +18 +100.0%", caplog.text)
 
     # The run's own configuration was saved with it and parses.
     saved = yaml.safe_load(next(run.rglob("config.yaml")).read_text())
@@ -158,14 +167,6 @@ def test_no_shards_is_told_before_training(fit, config, capsys, tmp_path, where)
     assert exit_.value.code == 2
     assert f"no shards at '{tmp_path}/nothing/*.tar'" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
-
-
-def test_weights_and_sources_must_agree(fit, config, capsys):
-    del config["model"]["source_weights"]["pairs"]
-    with pytest.raises(SystemExit):
-        fit(config)
-    error = capsys.readouterr().err
-    assert "source_weights names ['documents'] but data.sources has" in error
 
 
 def test_a_checkpoint_of_another_model_is_refused_with_its_keys(fit, config, capsys):

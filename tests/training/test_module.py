@@ -33,22 +33,23 @@ def module(language_folder, clip_folder, monkeypatch):
         module.logged[name] = float(torch.as_tensor(value).detach())
 
     monkeypatch.setattr(module, "log", log)
-    module._trainer = SimpleNamespace(world_size=1)
+    alone = SimpleNamespace(reduce=lambda tensor, **_: tensor)
+    module._trainer = SimpleNamespace(world_size=1, accumulate_grad_batches=1, strategy=alone)
     monkeypatch.setattr(FlamingoModule, "trainer", module._trainer)
     return module
 
 
-def batch(module, *documents, skipped=0):
+def batch(module, *documents):
     chunks = [
         [Chunk(tiny.picture(seed), text) for seed, text in document] for document in documents
     ]
-    return module.processor.batch([Document(each) for each in chunks], skipped=skipped)
+    return module.processor.batch([Document(each) for each in chunks])
 
 
 def test_the_loss_is_the_sum_of_the_sources_by_weight(module):
     batches = {
         "pairs": batch(module, [(0, "a cat.")], [(1, "two dogs.")]),
-        "documents": batch(module, [(2, "a cup."), (3, "a red cup.")], skipped=2),
+        "documents": batch(module, [(2, "a cup."), (3, "a red cup.")]),
     }
     with torch.no_grad():
         losses = {
@@ -67,8 +68,28 @@ def test_the_loss_is_the_sum_of_the_sources_by_weight(module):
     assert module.logged == {
         "train/loss/pairs": losses["pairs"].item(),
         "train/loss/documents": losses["documents"].item(),
-        "train/skipped/documents": 2.0,
     }
+
+
+def test_ranks_and_accumulated_batches_share_a_mean(module):
+    """As if another rank had read the same batch, and each a second one with as many labels."""
+    part = batch(module, [(0, "a cat.")], [(1, "two dogs.")])
+    labels = int((part.labels[:, 1:] != -100).sum())
+    twice = {"pairs": part._replace(labels_in_step=2 * labels)}
+    with torch.no_grad():
+        alone = module.training_step({"pairs": part}, 0)
+        module._trainer.world_size = module._trainer.accumulate_grad_batches = 2
+        module._trainer.strategy.reduce = lambda tensor, **_: 2 * tensor
+        together = module.training_step(twice, 0)
+    # Lightning divides by 2 batches and DDP by 2 ranks: four such parts make the mean again.
+    torch.testing.assert_close(together, alone)
+
+
+def test_a_source_without_labels_gives_no_loss(module):
+    part = batch(module, [(0, "a cat.")])
+    nothing = part._replace(labels=torch.full_like(part.labels, -100))
+    with torch.no_grad():
+        assert module.training_step({"pairs": nothing}, 0) == 0
 
 
 def test_swapped_pictures_are_those_of_another_document(module):

@@ -87,7 +87,7 @@ def read_similarity(meta: dict[str, Any], pictures: int, sentences: int) -> NDAr
     """
     rows = read_field(meta, "similarity_matrix", list)
     try:
-        similarity = np.array(rows, dtype=np.float64).reshape(len(rows), -1)
+        similarity = np.array(rows, dtype=np.float64)
     except (ValueError, TypeError, OverflowError) as error:
         raise Dropped("bad_json", f"its json's 'similarity_matrix' is none: {error}") from error
     if pictures == 0:

@@ -1,0 +1,149 @@
+"""Runs of a trainer on documents dealt out to ranks; as a script, one rank of several."""
+
+import json
+import sys
+from pathlib import Path
+
+import lightning as L
+import tiny
+import torch
+from conftest import RESAMPLER, XATTN
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from miniflamingo import Chunk, Document
+from miniflamingo.data.accumulate import StepLoader
+from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig
+from miniflamingo.training.module import FlamingoModule
+from miniflamingo.training.optim import OptimConfig
+
+STEP = 4
+"""Documents of a source in one step, however they are split."""
+
+TEXTS = [
+    "a red cat.",
+    "two",
+    "three dogs and a blue cup and a cat on a green background.",
+    "a cup.",
+]
+
+
+def document(number: int, source: str) -> Document:
+    """Of a source; its length and its number of pictures depend on its number."""
+    if number % STEP == 3:  # a batch of its own here and there, which has no pictures at all
+        return Document([Chunk(None, "a dog on a white background.")])
+    pictures = 1 if source == "pairs" else 1 + number % 2
+    texts = [TEXTS[(number + i) % len(TEXTS)] for i in range(pictures)]
+    return Document([Chunk(tiny.picture(7 * number + i), text) for i, text in enumerate(texts)])
+
+
+class Dealt(L.LightningDataModule):
+    """Step n trains on the documents from 4n on, dealt out to accumulated batches and ranks."""
+
+    def __init__(self, processor, ranks: int, accumulated: int) -> None:
+        super().__init__()
+        self.processor, self.ranks, self.accumulated = processor, ranks, accumulated
+        self.sources = {"pairs": None, "documents": None}
+
+    def batches(self, source):
+        size = STEP // (self.ranks * self.accumulated)
+        done = self.trainer.fit_loop.total_batch_idx + 1
+        while True:
+            first = size * (done * self.ranks + self.trainer.global_rank)
+            numbers = range(first, first + size)
+            yield self.processor.batch([document(number, source) for number in numbers])
+            done += 1
+
+    def train_dataloader(self):
+        return {name: StepLoader(self.batches(name), self.accumulated) for name in self.sources}
+
+    def val_dataloader(self):
+        documents = [document(number, "documents") for number in range(8)]
+        size = STEP // self.ranks
+        return torch.utils.data.DataLoader(
+            documents, batch_size=size, collate_fn=self.processor.batch
+        )
+
+
+class Losses(L.Callback):
+    """Keeps what was logged in each step."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, float]] = []
+        self.validated: dict[str, float] = {}
+
+    def on_train_batch_end(self, trainer, *_):
+        found = {k: v.item() for k, v in trainer.callback_metrics.items() if k.startswith("train/")}
+        self.steps.append(found)
+
+    def on_validation_end(self, trainer, pl_module):
+        found = {k: v.item() for k, v in trainer.callback_metrics.items()}
+        self.validated = {k: v for k, v in found.items() if k in ("val/loss", "val/loss_swapped")}
+
+
+def make_module(language: str, clip: str, **settings) -> FlamingoModule:
+    """With gates open, so that everything learns from the first step."""
+    L.seed_everything(0, verbose=False)
+    return FlamingoModule(
+        language,
+        VisionConfig(f"local-dir:{clip}"),
+        ResamplerConfig(**RESAMPLER),
+        XattnConfig(**XATTN | {"start": "zero_outputs"}),
+        OptimConfig(lr=3e-3, warmup_steps=2, weight_decay=0.1),
+        {"pairs": 0.5, "documents": 1.0},
+        **settings,
+    )
+
+
+def run(
+    folder: Path,
+    language: str,
+    clip: str,
+    strategy: str = "auto",
+    ranks: int = 1,
+    accumulated: int = 1,
+    steps: int = 20,
+    precision: str = "32-true",
+    resume: str | None = None,
+    generate: bool = False,
+    **settings,
+) -> dict:
+    """Train, validate, export and save a checkpoint; returns what was seen."""
+    module = make_module(language, clip, **settings)
+    losses = Losses()
+    halfway = ModelCheckpoint(folder, "{step}", every_n_train_steps=10, save_top_k=-1)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=ranks,
+        strategy=strategy,
+        precision=precision,
+        max_steps=steps,
+        accumulate_grad_batches=accumulated,
+        gradient_clip_val=0.5,
+        log_every_n_steps=1,
+        limit_val_batches=2,
+        val_check_interval=steps * accumulated,
+        num_sanity_val_steps=0,
+        default_root_dir=folder,
+        logger=False,
+        callbacks=[losses, halfway],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, Dealt(module.processor, ranks, accumulated), ckpt_path=resume)
+    module.model.save_pretrained(folder / "model", trainer.is_global_zero)
+    seen = {"steps": losses.steps, "validated": losses.validated}
+    seen["numel"] = sum(getattr(p, "_local_tensor", p).numel() for p in module.model.parameters())
+    if generate:
+        prompt = module.processor([Document([Chunk(tiny.picture(0), "")])])
+        completion = module.model.generate(**prompt, max_new_tokens=4, num_beams=2)
+        seen["completion"] = completion.tolist()
+    return seen
+
+
+if __name__ == "__main__":
+    plan = json.loads(Path(sys.argv[1]).read_text())
+    for name, settings in plan.items():
+        folder = Path(sys.argv[1]).parent / name
+        seen = run(folder, **settings)
+        rank = torch.distributed.get_rank()
+        (folder / f"seen-{rank}.json").write_text(json.dumps(seen))
