@@ -31,16 +31,13 @@ from miniflamingo.evaluation.report import terminal_tables, write_report
 from miniflamingo.evaluation.results import (
     PREDICTIONS_FILE,
     RESULTS_FILE,
-    Key,
     Results,
-    cells_of,
-    summarise,
     versions,
-    with_more_scores,
     write_results,
 )
 from miniflamingo.evaluation.runner import Evaluation, prompts_of
 from miniflamingo.evaluation.similarity import check_pictures, clip_features
+from miniflamingo.evaluation.summary import Key, cells_of, summarise, with_more_scores
 from miniflamingo.evaluation.support import Choose, at_random, most_similar, pictures_of
 from miniflamingo.evaluation.tasks import Task, TaskData, check_shots, load_data, load_task
 from miniflamingo.generation.reader import Reader

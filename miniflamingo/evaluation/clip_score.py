@@ -16,7 +16,7 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from miniflamingo.data.images import load_image
 from miniflamingo.document import ImageSource
-from miniflamingo.evaluation.results import Cell, Key
+from miniflamingo.evaluation.summary import Cell, Key
 from miniflamingo.model.config import VisionConfig
 from miniflamingo.model.vision import create_model
 

@@ -11,7 +11,8 @@ import matplotlib
 from miniflamingo.data.images import load_image
 from miniflamingo.document import Chunk, Document
 from miniflamingo.evaluation.prediction import CONDITIONS, Prediction
-from miniflamingo.evaluation.results import Results, Score, Summary
+from miniflamingo.evaluation.results import Results
+from miniflamingo.evaluation.summary import Score, Summary
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt

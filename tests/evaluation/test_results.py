@@ -21,14 +21,11 @@ from miniflamingo.evaluation.results import (
     PREDICTIONS_FILE,
     RESULTS_FILE,
     Results,
-    cells_of,
     model_fingerprint,
     read_results,
-    summarise,
-    with_more_scores,
-    with_scores,
     write_results,
 )
+from miniflamingo.evaluation.summary import cells_of, summarise, with_more_scores, with_scores
 
 NOUNS = ["cat", "dog", "bus", "tree", "house", "boat"]
 TRUTHS = [f"a {one} near a {other} on a hill" for one in NOUNS for other in NOUNS]
