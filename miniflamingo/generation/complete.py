@@ -62,6 +62,8 @@ def complete(
     Returns:
         One completion for each prompt, in the order given, up to the end of its chunk.
     """
+    # transformers warns of a length penalty where there are no beams.
+    beams = {"length_penalty": decoding.length_penalty} if decoding.beams > 1 else {}
     encoded = [reader.encode(document) for document in prompts]
     completions = [""] * len(prompts)
     for places in batches_by_length([len(each.input_ids) for each in encoded], batch_size):
@@ -73,8 +75,8 @@ def complete(
                 resampled=batch.resampled,
                 max_new_tokens=decoding.max_new_tokens,
                 num_beams=decoding.beams,
-                length_penalty=decoding.length_penalty,
                 do_sample=False,
+                **beams,
             )
         for place, text in zip(places, reader.processor.batch_decode(ids), strict=True):
             completions[place] = text
