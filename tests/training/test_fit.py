@@ -71,8 +71,7 @@ def logged_from(file):
     return [int(row["step"]) for row in csv.DictReader(file.open()) if row["step"]]
 
 
-def test_fit_trains_logs_checkpoints_and_exports(fit, config, capsys, caplog):
-    caplog.set_level("INFO")
+def test_fit_trains_logs_checkpoints_and_exports(fit, config, capsys):
     run = fit(config)
     shown = capsys.readouterr().out
     assert "learned latents" in shown
@@ -97,10 +96,11 @@ def test_fit_trains_logs_checkpoints_and_exports(fit, config, capsys, caplog):
     assert model.resampler.patch_std.max() != 1  # the warm start standardised
 
     for source in ("pairs", "documents"):
-        assert list(logged(run, f"train/loss/{source}")) == [1, 3, 5]
-    losses = logged(run, "val/loss")
-    assert losses[5] < losses[1]  # of the same documents, unlike a training step's
-    assert set(logged(run, "val/loss")) == set(logged(run, "val/loss_swapped"))
+        losses = logged(run, f"train/loss/{source}")
+        assert list(losses) == [1, 3, 5]
+    validation = logged(run, "val/loss")
+    assert validation[5] < validation[1]  # of the same documents, unlike a training step's
+    assert set(validation) == set(logged(run, "val/loss_swapped"))
     assert logged(run, "val/loss") != logged(run, "val/loss_swapped")
     assert len(logged(run, "warm_start/recall")) == 1
     assert all(speed > 0 for speed in logged(run, "train/tokens_per_s").values())
@@ -112,7 +112,7 @@ def test_fit_trains_logs_checkpoints_and_exports(fit, config, capsys, caplog):
     # What was read, in the log and as a table; the loss weight is the source's own.
     assert list(logged(run, "data/pairs/read").values()) == [6, 12, 18]
     assert logged(run, "data/documents/used") == {1: 4, 3: 8, 5: 12}
-    assert re.search(r"pairs +read +18\n +used +18 +100.0%", caplog.text)
+    assert re.search(r"pairs +│ read +│ +18 │ +│\n│ +│ used +│ +18 │ 100.00% │", shown)
 
     # The run's own configuration was saved with it and parses.
     saved = yaml.safe_load(next(run.rglob("config.yaml")).read_text())
