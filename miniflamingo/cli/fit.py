@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -28,6 +28,8 @@ from miniflamingo.training.precision import bfloat16_warning
 from miniflamingo.training.preemption import Preemption
 from miniflamingo.training.random_state import RandomStates
 from miniflamingo.training.source_report import SourceReport
+from miniflamingo.training.summary import RunSummary
+from miniflamingo.training.vitals import Vitals
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +93,9 @@ class FlamingoCLI(LightningCLI):
         callbacks = settings.get("callbacks") or []
         has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if settings.get("enable_progress_bar") is not False and not has_bar:
-            kwargs["callbacks"] = [*callbacks, TQDMProgressBar(refresh_rate=5)]
+            # Rich draws nothing into a file; lines in a cluster's log are better than silence.
+            bar = RichProgressBar if sys.stdout.isatty() else TQDMProgressBar
+            kwargs["callbacks"] = [*callbacks, bar(refresh_rate=5)]
         plugins = settings.get("plugins") or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins])]
         kwargs["plugins"].append(CheckpointFiles())
@@ -134,7 +138,13 @@ def run_command(arguments: list[str]) -> FlamingoCLI:
         save_config_kwargs={"overwrite": True},
         trainer_defaults={
             "enable_model_summary": False,  # our own table says more
-            "callbacks": [SourceReport(), RandomStates(), Preemption()],
+            "callbacks": [
+                Vitals(),
+                SourceReport(),
+                RandomStates(),
+                Preemption(),
+                RunSummary(),
+            ],
         },
     )
 

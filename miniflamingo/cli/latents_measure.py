@@ -11,6 +11,7 @@ from lightning.fabric.utilities import move_data_to_device
 from rich.console import Console
 
 from miniflamingo import MiniFlamingo, MiniFlamingoProcessor
+from miniflamingo.data.documents import read_documents
 from miniflamingo.latents import plots
 from miniflamingo.latents.clusters import assignments, cluster_agreement, redrawn
 from miniflamingo.latents.curves import (
@@ -22,7 +23,7 @@ from miniflamingo.latents.curves import (
 )
 from miniflamingo.latents.grid import patch_grid
 from miniflamingo.latents.grounding import grounding, losses_without_each_latent
-from miniflamingo.latents.held_out import encode_pictures, read_documents
+from miniflamingo.latents.held_out import encode_pictures
 from miniflamingo.latents.look import gated_places, pictures_of
 from miniflamingo.latents.snapshot import read_history
 from miniflamingo.training.logs import read_curves

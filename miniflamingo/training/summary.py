@@ -93,9 +93,7 @@ def summary_page(name: str, ending: str, curves: Curves) -> str:
         first, last = curve[0][1], curve[-1][1]
         lines.append(f"| {title} | {first:.4g} | {last:.4g} | {lowest:.4g} | {step} |")
     lines += ["", "![curves](curves.png)", ""]
-    lines += [
-        "The whole recipe is in config.yaml, checkpoints in checkpoints/, the model in model/."
-    ]
+    lines += ["Recipe: config.yaml. Checkpoints: checkpoints/. Exported model: model/."]
     return "\n".join(lines) + "\n"
 
 

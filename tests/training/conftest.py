@@ -65,6 +65,7 @@ def config(world: Path, language_folder: Path, clip_folder: Path, tmp_path: Path
                     },
                 },
                 {"class_path": "miniflamingo.training.throughput.Throughput"},
+                {"class_path": "miniflamingo.evaluation.sample_captions.SampleCaptions"},
                 {
                     "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
                     "init_args": {

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from miniflamingo import MiniFlamingo, MiniFlamingoProcessor
 from miniflamingo.__main__ import main
@@ -104,10 +105,24 @@ def test_fit_trains_logs_checkpoints_and_exports(fit, config, capsys):
     assert logged(run, "val/loss") != logged(run, "val/loss_swapped")
     assert len(logged(run, "warm_start/recall")) == 1
     assert all(speed > 0 for speed in logged(run, "train/tokens_per_s").values())
-    norms = logged(run, "train/latents_grad_norm")
+    norms = logged(run, "grad_norm/learned_latents")
     gates = logged(run, "gate/attention/1")
-    assert list(norms) == list(gates) == [1, 3, 5]
+    drift = logged(run, "latents/drift")
+    assert list(norms) == list(gates) == list(drift) == [1, 3, 5]
     assert min(norms.values()) > 0  # of that step: at step 0 the outputs are still zero
+    assert 0 < drift[1] < drift[3] < drift[5] < 1
+    assert min(logged(run, "grad_norm/gated_crossattention").values()) > 0
+
+    # One page about it, and what the model says of held-out pictures.
+    page = (run / "summary.md").read_text()
+    assert page.startswith("# run\n\nCame to its end, at step 6 of 6, after")
+    last = f"{validation[5]:.4g}"
+    assert re.search(rf"\| val/loss \| {validation[1]:.4g} \| {last} \| {last} \| 5 \|", page)
+    assert (run / "curves.png").stat().st_size > 10_000
+    sheets = sorted(file.name for file in (run / "samples").iterdir())
+    assert sheets == ["step_000002.png", "step_000004.png", "step_000006.png"]
+    events = EventAccumulator(str(run)).Reload()
+    assert [image.step for image in events.Images("samples")] == [2, 4, 6]
 
     # What was read, in the log and as a table; the loss weight is the source's own.
     assert list(logged(run, "data/pairs/read").values()) == [6, 12, 18]

@@ -11,6 +11,7 @@ from conftest import RESAMPLER, XATTN, open_gates
 from miniflamingo import Chunk, Document
 from miniflamingo.data.source import SourceConfig
 from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig
+from miniflamingo.model.costs import DocumentShape, step_flops
 from miniflamingo.training.module import FlamingoModule
 from miniflamingo.training.optim import OptimConfig
 from miniflamingo.training.throughput import Throughput
@@ -144,3 +145,19 @@ def test_tokens_per_second_without_padding_and_validation(module, monkeypatch):
     throughput.on_validation_end(trainer, module)  # at 10: begins anew
     throughput.on_train_batch_end(trainer, module, None, parts, 3)
     assert module.logged["train/tokens_per_s"] == pytest.approx(tokens / 2)
+    assert module.logged["train/images_per_s"] == pytest.approx(2 / 2)
+    assert "train/mfu" not in module.logged  # of a device whose peak nobody knows
+
+
+def test_utilisation_is_that_of_the_flops_that_describe_counts(module, monkeypatch):
+    now = iter([0.0, 2.0, 2.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(now))
+    throughput = Throughput(peak_flops=1e9)
+    throughput.setup(SimpleNamespace(precision="32-true"), module, "fit")
+    pair = batch(module, [(0, "a cat.")])
+    trainer = SimpleNamespace(log_every_n_steps=1)
+    throughput.on_train_batch_end(trainer, module, None, {"pairs": pair}, 0)
+    shape = DocumentShape(pair.tokens, 1, int(pair.num_labels))
+    needed = sum(part.total for part in step_flops(module.model, [shape]).values())
+    # Attention over a text of another length costs a little more or less a token.
+    assert module.logged["train/mfu"] == pytest.approx(needed / 2 / 1e9, rel=0.05)
