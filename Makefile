@@ -88,6 +88,7 @@ $(OPENFLAMINGO)/.ready: constraints.txt
 bench: $(READY)  ## time training and generation against the arithmetic floor
 	$(BIN)/python -m benchmarks.compare $(ARGS)
 	$(BIN)/python -m benchmarks.choices
+	$(BIN)/python -m benchmarks.fewshot
 	$(BIN)/python -m benchmarks.overhead
 
 bench-openflamingo: $(READY) $(OPENFLAMINGO)/.ready  ## the same beside OpenFlamingo 2.0.1
