@@ -31,6 +31,15 @@ from miniflamingo.training.optim import make_optimizer
 from miniflamingo.training.throughput import Throughput
 
 
+class Loaded(FlamingoCLI):
+    """Builds module and data of a recipe, and no trainer."""
+
+    def instantiate_classes(self) -> None:
+        """Keep what the parser makes."""
+        built = self.parser.instantiate_classes(self.config)
+        self.model, self.datamodule = built.model, built.data
+
+
 class Step(NamedTuple):
     """Of one step: seconds on the clock, and of processor time, which other jobs do not add to."""
 
@@ -135,12 +144,12 @@ def read(data: InterleavedData, count: int) -> list[dict[str, Batch]]:
 
 def recipe(config: str, options: Sequence[str]) -> tuple[FlamingoModule, InterleavedData, Any]:
     """Build module and data of a recipe, and say its precision."""
-    cli = FlamingoCLI(
+    cli = Loaded(
         FlamingoModule,
         InterleavedData,
         run=False,
         args=["--config", config, *options],
-        save_config_callback=None,
+        parser_kwargs={"allow_abbrev": False},
         seed_everything_default=0,
     )
     return cli.model, cli.datamodule, cli.config.trainer.precision or "32-true"
