@@ -47,11 +47,12 @@ class Batch(NamedTuple):
             ``patches`` are given.
         keys: Names of the documents in reading order, for messages.
         tokens: How many of the B*L tokens are no padding.
-        counts: What was read on the way to this batch: samples ``read`` and ``used``, those dropped
-            by reason, ``shards`` read to their end and ``broken_shard`` among them.
-        progress: How far the reader of this batch has come; None outside of training.
         patches: (N, F, V, E) what the frozen encoder made of the media, computed beforehand, in the
             place of ``pixels``; None for a batch of pictures.
+        counts: What was read on the way to this batch: samples ``read`` and ``used``, those dropped
+            by reason, ``picture_REASON`` for pictures left out of web pages that were used,
+            ``shards`` read to their end and ``broken_shard`` among them.
+        progress: How far the reader of this batch has come; None outside of training.
         labels_in_step: Labelled tokens of all batches of this source that this rank accumulates
             gradients over before one optimiser step; 0 where a step is one batch.
     """
@@ -62,9 +63,9 @@ class Batch(NamedTuple):
     pixels: Tensor
     keys: list[str]
     tokens: int
+    patches: Tensor | None = None
     counts: dict[str, int] = {}  # noqa: RUF012  # never changed in place
     progress: Progress | None = None
-    patches: Tensor | None = None
     labels_in_step: int = 0
 
     @property

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from miniflamingo import Chunk, Document
 from miniflamingo.data.accumulate import StepLoader
+from miniflamingo.data.source import SourceConfig
 from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig
 from miniflamingo.training.module import FlamingoModule
 from miniflamingo.training.optim import OptimConfig
@@ -42,7 +43,7 @@ class Dealt(L.LightningDataModule):
     def __init__(self, processor, ranks: int, accumulated: int) -> None:
         super().__init__()
         self.processor, self.ranks, self.accumulated = processor, ranks, accumulated
-        self.sources = {"pairs": None, "documents": None}
+        self.sources = {name: SourceConfig([], STEP) for name in ("pairs", "documents")}
 
     def batches(self, source):
         size = STEP // (self.ranks * self.accumulated)
@@ -102,9 +103,11 @@ def run(
     ranks: int = 1,
     accumulated: int = 1,
     steps: int = 20,
-    precision: str = "32-true",
+    precision: str | None = "32-true",
     resume: str | None = None,
     generate: bool = False,
+    callbacks: tuple | list = (),
+    plugins: list | None = None,
     **settings,
 ) -> dict:
     """Train, validate, export and save a checkpoint; returns what was seen."""
@@ -125,11 +128,14 @@ def run(
         num_sanity_val_steps=0,
         default_root_dir=folder,
         logger=False,
-        callbacks=[losses, halfway],
+        callbacks=[losses, halfway, *callbacks],
+        plugins=plugins,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
     trainer.fit(module, Dealt(module.processor, ranks, accumulated), ckpt_path=resume)
+    if steps < 10:
+        trainer.save_checkpoint(folder / "last.ckpt")
     module.model.save_pretrained(folder / "model", trainer.is_global_zero)
     seen = {"steps": losses.steps, "validated": losses.validated}
     seen["numel"] = sum(getattr(p, "_local_tensor", p).numel() for p in module.model.parameters())

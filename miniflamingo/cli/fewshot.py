@@ -13,12 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
+from torchmetrics.multimodal import CLIPScore
 from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
 from miniflamingo import Document, MiniFlamingo, MiniFlamingoProcessor
+from miniflamingo.evaluation.clip_score import clip_scores, load_clip_score
 from miniflamingo.evaluation.compare import compare, comparison_table
 from miniflamingo.evaluation.fewshot import evaluate, evaluate_baselines
+from miniflamingo.evaluation.java_scores import check_java, java_scores
 from miniflamingo.evaluation.looking import looking_line
 from miniflamingo.evaluation.metrics import metric_for
 from miniflamingo.evaluation.prediction import Prediction, write_predictions
@@ -29,12 +32,12 @@ from miniflamingo.evaluation.results import (
     PREDICTIONS_FILE,
     RESULTS_FILE,
     Results,
-    summarise,
     versions,
     write_results,
 )
 from miniflamingo.evaluation.runner import Evaluation, prompts_of
 from miniflamingo.evaluation.similarity import check_pictures, clip_features
+from miniflamingo.evaluation.summary import Key, cells_of, summarise, with_more_scores
 from miniflamingo.evaluation.support import Choose, at_random, most_similar, pictures_of
 from miniflamingo.evaluation.tasks import Task, TaskData, check_shots, load_data, load_task
 from miniflamingo.generation.reader import Reader
@@ -100,6 +103,15 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also score the plain language model and the model before training",
     )
+    parser.add_argument(
+        "--java", action="store_true", help="also score captions by METEOR and SPICE, with Java"
+    )
+    parser.add_argument(
+        "--clip-score",
+        nargs="+",
+        metavar=("MODEL", "WEIGHTS"),
+        help="also score captions by CLIPScore: name and weights as open_clip takes them",
+    )
     parser.add_argument("--batch-size", type=at_least(1), default=32)
     parser.add_argument(
         "--cache", type=Path, default=Path("data/cache/clip"), help="folder for features of RICES"
@@ -137,6 +149,33 @@ def prepare(args: argparse.Namespace, task: Task, data: TaskData, ranks: Ranks) 
     reader = Reader(model, MiniFlamingoProcessor.from_pretrained(args.model))
     choose = chooser(args.support, data, model, args.cache, ranks)
     return Evaluation(reader, task, data, choose, args.permutations, args.batch_size, ranks)
+
+
+def load_more(args: argparse.Namespace, task: Task) -> CLIPScore | None:
+    """Check what the scores beside the task's own need; load CLIPScore's model if it is asked for.
+
+    Raises:
+        ValueError: If the task has no captions, or something is missing.
+    """
+    if (args.java or args.clip_score) and task.metric != "captioning":
+        raise ValueError(
+            f"--java and --clip-score are of captions; the task {task.name!r} has metric: "
+            f"{task.metric}."
+        )
+    if args.java:
+        check_java()
+    return load_clip_score(*args.clip_score) if args.clip_score else None
+
+
+def more_scores(
+    java: bool, clip: CLIPScore | None, data: TaskData, predictions: list[Prediction]
+) -> dict[Key, dict[str, float]]:
+    """Scores of the real pictures' cells beside the task's own."""
+    cells = {key: cell for key, cell in cells_of(predictions).items() if key[0] == "real"}
+    pictures = {query.key: query.image for query in data.queries}
+    by_java = java_scores(cells) if java else {}
+    by_clip = clip_scores(cells, pictures.__getitem__, clip) if clip else {}
+    return {key: by_java.get(key, {}) | by_clip.get(key, {}) for key in cells}
 
 
 def show_comparison(arguments: list[str]) -> bool:
@@ -192,6 +231,7 @@ def main(arguments: list[str]) -> None:
         "fingerprints": fingerprints(args.model, data),
     }
     disable_progress_bar()
+    clip = load_more(args, task)
     ranks = join()
     cells = args.out / "cells"
     if ranks.rank == 0:
@@ -206,12 +246,13 @@ def main(arguments: list[str]) -> None:
     leave()
     if ranks.rank > 0:
         return
+    more = more_scores(args.java, clip, data, predictions)
     results = Results(
         task.name,
         args.model,
         task.metric,
         metric_for(task.metric).headline,
-        summarise(predictions, task.metric),
+        with_more_scores(summarise(predictions, task.metric), more),
         belongs["protocol"] | {"seeds": seeds},
         belongs["fingerprints"],
         versions(),

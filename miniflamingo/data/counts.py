@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rich.table import Table
+
 from miniflamingo.data.dropped import FILTERS, REASONS
 
 LEAST_READ = 100
@@ -36,27 +38,24 @@ def check_bad_share(name: str, counts: Mapping[str, int], most: float) -> None:
             )
 
 
-def counts_table(sources: Mapping[str, Mapping[str, int]]) -> str:
-    """Lay out the counts of all sources, a line for each and one for each reason of a drop.
+def counts_table(sources: Mapping[str, Mapping[str, int]]) -> Table:
+    """Lay out the counts of all sources.
 
     Args:
         sources: ``Batch.counts`` by name of the source.
-
-    >>> print(counts_table({"pairs": {"read": 1000, "used": 990, "no_text": 10, "shards": 2}}))
-    source                            samples
-    pairs                 read          1,000
-                          used            990   99.0 %
-                          no_text          10    1.0 %
     """
-    lines = [f"{'source':22}{'':10}{'samples':>9}"]
+    table = Table("source", "", "samples", "share")
+    for column in table.columns[2:]:
+        column.justify = "right"
     for source, counts in sources.items():
-        reasons = sorted((r for r in counts if r in REASONS), key=lambda r: -counts[r])
-        read = max(1, counts.get("read", 0))
-        width = max(len(reason) for reason in ("used", *reasons)) + 2
-        lines.append(f"{source:22}{'read':{width}}{counts.get('read', 0):>11,}")
-        for name in ("used", *reasons):
+        read = counts.get("read", 0)
+        table.add_section()
+        table.add_row(source, "read", f"{read:,}", "")
+        for name in ("used", *sorted(REASONS.keys() & counts, key=lambda name: -counts[name])):
             number = counts.get(name, 0)
-            lines.append(f"{'':22}{name:{width}}{number:>11,}{number / read:>9.1%}")
+            table.add_row("", name, f"{number:,}", f"{number / max(1, read):.2%}")
+        for name in sorted(name for name in counts if name.startswith("picture_")):
+            table.add_row("", f"pictures: {name.removeprefix('picture_')}", f"{counts[name]:,}", "")
         if broken := counts.get("broken_shard", 0):
-            lines.append(f"{'':22}{broken:,} of {counts.get('shards', 0):,} shards broke off")
-    return "\n".join(lines)
+            table.add_row("", "broken shards", f"{broken:,}", f"{broken / counts['shards']:.2%}")
+    return table

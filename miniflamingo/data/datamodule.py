@@ -176,6 +176,11 @@ class InterleavedData(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Batch]:
         """All validation documents once, in order, shared among the ranks."""
         stream = ValidationStream(
-            self.validation_shards, self.processor, self.validation, None, *self.ranks
+            self.validation_shards,
+            self.processor,
+            self.validation,
+            self.max_tokens,
+            self.seed,
+            *self.ranks,
         )
         return DataLoader(stream, batch_size=None, num_workers=min(1, self.num_workers))

@@ -8,7 +8,7 @@ from typing import Any
 
 REASONS = {
     "duplicate_file": "two of its files in the shard have one name",
-    "lost": "the shuffle held it when the run stopped, and its shard no longer gives it",
+    "lost": "it waited to be drawn when the run stopped, and its shard no longer gives it",
     "bad_layout": "its files are those of no layout, or not of the one that the source names",
     "bad_json": "its json does not parse, nests too deeply, or a field is not what it should be",
     "json_too_large": "its json is longer than any document",

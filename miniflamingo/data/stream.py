@@ -11,6 +11,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from miniflamingo.batch import Batch, Progress
 from miniflamingo.data.dropped import Dropped
+from miniflamingo.data.layouts.page import Page
 from miniflamingo.data.prepare import prepare
 from miniflamingo.data.processor import MiniFlamingoProcessor
 from miniflamingo.data.reader import Order, Reader
@@ -126,6 +127,8 @@ class BatchStream(IterableDataset[Batch]):
                 self.tell(document, in_a_row)
                 continue
             counts["used"] += 1
+            if isinstance(document, Page):
+                counts.update({f"picture_{why}": n for why, n in document.lost.items()})
             in_a_row = 0
             documents.append(document)
             if len(documents) < self.source.batch_size:

@@ -32,7 +32,8 @@ class ValidationStream(IterableDataset[Batch]):
         shards: list[str],
         processor: MiniFlamingoProcessor,
         source: SourceConfig,
-        max_tokens: int | None,
+        max_tokens: int,
+        seed: int,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -42,7 +43,8 @@ class ValidationStream(IterableDataset[Batch]):
             shards: Files or urls.
             processor: Makes the batches.
             source: How samples are read and chosen.
-            max_tokens: Longest document; None for whole ones.
+            max_tokens: Longest row of a batch.
+            seed: Of what ``prepare`` draws, the same each time.
             rank: Of this process.
             world_size: Number of processes.
         """
@@ -50,6 +52,7 @@ class ValidationStream(IterableDataset[Batch]):
         self.processor = processor
         self.source = source
         self.max_tokens = max_tokens
+        self.seed = seed
         self.rank = rank
         self.world_size = world_size
 
@@ -91,7 +94,9 @@ class ValidationStream(IterableDataset[Batch]):
 
     def document(self, sample: RawSample | Dropped) -> Document | None:
         """Make a document, or say in the log why it cannot be used."""
-        document = usable_document(sample, self.source, self.processor, self.max_tokens, 0, 0)
+        document = usable_document(
+            sample, self.source, self.processor, self.max_tokens, self.seed, 0
+        )
         if not isinstance(document, Dropped):
             return document
         log.warning("validation: dropped (%s): %s", document.reason, document)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import open_clip
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torchmetrics.multimodal import CLIPScore
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from miniflamingo.data.images import load_image
 from miniflamingo.document import ImageSource
-from miniflamingo.evaluation.results import Cell, Key
+from miniflamingo.evaluation.summary import Cell, Key
 from miniflamingo.model.config import VisionConfig
 from miniflamingo.model.vision import create_model
 
@@ -41,14 +43,27 @@ class OpenClipFeatures(nn.Module):
         return self.model.encode_text(ids)
 
 
-def open_clip_for_torchmetrics(name: str, weights: str | None) -> tuple[Any, Any]:
-    """Load an open_clip model, and what prepares pictures and texts for it.
+def load_clip_score(name: str, weights: str | None = None) -> CLIPScore:
+    """Load the metric of an open_clip model.
 
     Args:
         name: As ``open_clip.create_model`` takes it.
-        weights: The same, ``pretrained``.
+        weights: The same, ``pretrained``; None where the name says them.
+
+    Raises:
+        ValueError: If open_clip knows no such model, or no weights for it.
     """
-    model = create_model(VisionConfig(name, weights))
+    try:
+        model = create_model(VisionConfig(name, weights))
+    except (RuntimeError, OSError, SafetensorError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"open_clip cannot load {name!r} with weights {weights!r} for CLIPScore: {error}"
+        ) from error
+    return CLIPScore(lambda: (OpenClipFeatures(model), preparation(model, name)))
+
+
+def preparation(model: Any, name: str) -> Any:
+    """What makes pixels of pictures and ids of texts for an open_clip model."""
     transform: Any = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), False)
     tokenizer = open_clip.get_tokenizer(name)
 
@@ -60,23 +75,19 @@ def open_clip_for_torchmetrics(name: str, weights: str | None) -> tuple[Any, Any
         ids = tokenizer(text or [])
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
-    return OpenClipFeatures(model), prepare
+    return prepare
 
 
 @torch.no_grad()
 def clip_scores(
-    cells: Mapping[Key, Cell],
-    picture_of: Callable[[str], ImageSource],
-    name: str,
-    weights: str | None = None,
+    cells: Mapping[Key, Cell], picture_of: Callable[[str], ImageSource], metric: CLIPScore
 ) -> dict[Key, dict[str, float]]:
     """CLIPScore of each cell's answers.
 
     Args:
         cells: To be scored, each by itself.
         picture_of: Query id -> its picture.
-        name: open_clip model. Scores by different models cannot be compared.
-        weights: Of that model; None where the name says them.
+        metric: By ``load_clip_score``. Scores by different models cannot be compared.
 
     Returns:
         ``clip_score`` of each: 100 times the mean cosine, 0 at least, as torchmetrics has it. The
@@ -84,7 +95,6 @@ def clip_scores(
 
     Source: Hessel et al., arXiv:2104.08718.
     """
-    metric = CLIPScore(lambda: open_clip_for_torchmetrics(name, weights))
     scores = {}
     for key, cell in cells.items():
         metric.reset()

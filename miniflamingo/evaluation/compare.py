@@ -10,14 +10,8 @@ from rich.table import Table
 from miniflamingo.evaluation.bootstrap import Difference, paired_difference
 from miniflamingo.evaluation.prediction import read_predictions
 from miniflamingo.evaluation.report import label, number, with_deviation
-from miniflamingo.evaluation.results import (
-    PREDICTIONS_FILE,
-    Results,
-    Score,
-    cells_of,
-    per_query,
-    read_results,
-)
+from miniflamingo.evaluation.results import PREDICTIONS_FILE, Results, read_results
+from miniflamingo.evaluation.summary import Score, cells_of, per_query
 
 
 class Row(NamedTuple):

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from miniflamingo.evaluation.captioning import tokenise
-from miniflamingo.evaluation.results import Cell, Key, answers_of
+from miniflamingo.evaluation.summary import Cell, Key, answers_of
 
 log = logging.getLogger(__name__)
 

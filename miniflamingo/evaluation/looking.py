@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 
 from miniflamingo.evaluation.example import Example
 from miniflamingo.evaluation.prediction import CONDITIONS
-from miniflamingo.evaluation.results import Summary
 from miniflamingo.evaluation.runner import Cell
+from miniflamingo.evaluation.summary import Summary
 
 DUE_TO = {
     "no_media": "pictures",

@@ -11,7 +11,8 @@ import matplotlib
 from miniflamingo.data.images import load_image
 from miniflamingo.document import Chunk, Document
 from miniflamingo.evaluation.prediction import CONDITIONS, Prediction
-from miniflamingo.evaluation.results import Results, Score, Summary
+from miniflamingo.evaluation.results import Results
+from miniflamingo.evaluation.summary import Score, Summary
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
@@ -158,15 +159,20 @@ def draw_samples(
     plt.close(fig)
 
 
+def _fill(text: str) -> str:
+    """Break into lines; what no font has (an untrained model writes it) is left out."""
+    return textwrap.fill("".join(c if c.isprintable() else " " for c in text.strip()), TEXT_WIDTH)
+
+
 def _beside(axes: Axes, prediction: Prediction, question: str | None) -> None:
     """Question, what people said and the score, as text."""
     axes.axis("off")
-    said = "\n".join(textwrap.fill(text, TEXT_WIDTH) for text in prediction.references[:3])
+    said = "\n".join(_fill(text) for text in prediction.references[:3])
     more = len(prediction.references) - 3
-    lines = [*([textwrap.fill(question, TEXT_WIDTH)] if question else []), f"people said:\n{said}"]
+    lines = [*([_fill(question)] if question else []), f"people said:\n{said}"]
     lines += [f"and {more} more"] if more > 0 else []
     lines += [f"score {prediction.score or 0:.2f}"]
-    axes.text(0, 0.5, "\n\n".join(lines), va="center", fontsize=8, color=INK)
+    axes.text(0, 0.5, "\n\n".join(lines), va="center", fontsize=8, color=INK, parse_math=False)
 
 
 def _picture(axes: Axes, chunk: Chunk, caption: str, colour: str) -> None:
@@ -175,4 +181,4 @@ def _picture(axes: Axes, chunk: Chunk, caption: str, colour: str) -> None:
     axes.spines[:].set_visible(False)
     if chunk.frames:
         axes.imshow(load_image(chunk.frames[0]))
-    axes.set_xlabel(textwrap.fill(caption.strip(), TEXT_WIDTH), fontsize=8, color=colour)
+    axes.set_xlabel(_fill(caption), fontsize=8, color=colour, parse_math=False)

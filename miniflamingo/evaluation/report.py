@@ -10,7 +10,8 @@ from rich.table import Table
 from miniflamingo.document import Document
 from miniflamingo.evaluation.plots import draw_curve, draw_samples
 from miniflamingo.evaluation.prediction import CONDITIONS, Prediction
-from miniflamingo.evaluation.results import Results, Score, Summary
+from miniflamingo.evaluation.results import Results
+from miniflamingo.evaluation.summary import Score, Summary
 
 Rows = list[list[str]]
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
 
 from miniflamingo.data.counts import counts_table
 from miniflamingo.data.datamodule import InterleavedData
 from miniflamingo.data.state import SourceState
-
-log = logging.getLogger(__name__)
 
 
 class SourceReport(L.Callback):
@@ -42,19 +40,20 @@ class SourceReport(L.Callback):
             metrics = {f"data/{name}/{what}": float(n) for what, n in state.earlier.items()}
             pl_module.log_dict({**metrics, f"data/{name}/epoch": float(epoch)})
             if epoch > self.epochs.setdefault(name, epoch):
-                rank_zero_only(log.info)("source %s has begun epoch %d", name, epoch)
-                self.show({name: state})
+                show({name: state}, f"epoch {epoch} begins")
                 self.epochs[name] = epoch
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the table of the run."""
-        self.show(gathered_states(trainer))
+        show(gathered_states(trainer), "read in this run")
 
-    @rank_zero_only
-    def show(self, states: dict[str, SourceState]) -> None:
-        """Print the table."""
-        table = counts_table({name: state.earlier for name, state in states.items()})
-        log.info("read so far:\n%s", table)
+
+@rank_zero_only
+def show(states: dict[str, SourceState], title: str) -> None:
+    """Print a table of counts."""
+    table = counts_table({name: state.earlier for name, state in states.items()})
+    table.title = title
+    Console().print(table)
 
 
 def gathered_states(trainer: L.Trainer) -> dict[str, SourceState]:

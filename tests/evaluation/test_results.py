@@ -21,14 +21,11 @@ from miniflamingo.evaluation.results import (
     PREDICTIONS_FILE,
     RESULTS_FILE,
     Results,
-    cells_of,
     model_fingerprint,
     read_results,
-    summarise,
-    with_more_scores,
-    with_scores,
     write_results,
 )
+from miniflamingo.evaluation.summary import cells_of, summarise, with_more_scores, with_scores
 
 NOUNS = ["cat", "dog", "bus", "tree", "house", "boat"]
 TRUTHS = [f"a {one} near a {other} on a hill" for one in NOUNS for other in NOUNS]
@@ -176,7 +173,7 @@ def test_a_run_with_real_pictures_alone_has_one_table():
 def test_the_pictures_are_drawn(predictions, tmp_path):
     def prompt_of(prediction):
         shown = [tiny.picture(i, 20) for i in range(prediction.shots + 1)]
-        support = [Chunk(image, "a cat.") for image in shown[1:]]
+        support = [Chunk(image, r"a \cat for $1 or $2.") for image in shown[1:]]
         return Document([*support, Chunk(shown[0])], prediction.key)
 
     files = write_report(results(predictions), predictions, prompt_of, None, tmp_path)

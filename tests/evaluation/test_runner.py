@@ -14,8 +14,8 @@ from miniflamingo.evaluation.looking import looking_cells, looking_line
 from miniflamingo.evaluation.prediction import Prediction
 from miniflamingo.evaluation.prompts import continuation, permuted
 from miniflamingo.evaluation.ranks import ALONE, Ranks, join, leave
-from miniflamingo.evaluation.results import Score, Summary
 from miniflamingo.evaluation.runner import Cell, Evaluation, prompts_of, run_cell
+from miniflamingo.evaluation.summary import Score, Summary
 from miniflamingo.evaluation.support import at_random
 from miniflamingo.evaluation.tasks import Task, TaskData
 from miniflamingo.generation.complete import Decoding
