@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -63,7 +64,9 @@ def complete(
         One completion for each prompt, in the order given, up to the end of its chunk.
     """
     # transformers warns of a length penalty where there are no beams.
-    beams = {"length_penalty": decoding.length_penalty} if decoding.beams > 1 else {}
+    beams: dict[str, Any] = (
+        {"length_penalty": decoding.length_penalty} if decoding.beams > 1 else {}
+    )
     encoded = [reader.encode(document) for document in prompts]
     completions = [""] * len(prompts)
     for places in batches_by_length([len(each.input_ids) for each in encoded], batch_size):
