@@ -31,6 +31,7 @@ def options(config, write, task, tmp_path):  # noqa: F811
     return ["ablate", "--config", write(config), "--task", task, *out]
 
 
+@pytest.mark.slow
 def test_runs_are_made_once_and_told_together(options, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     variants = ["--variants", "learned", "mean of patches", "--seeds"]
