@@ -143,7 +143,10 @@ def claim(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run what is not there yet, seed after seed, and tell all."""
-    check_shots(load_data(load_task(args.task), args.queries), [args.shots])
+    task = load_task(args.task)
+    if task.metric != "captioning":
+        raise ValueError(f"--task {args.task} is scored by {task.metric}; give a captioning task.")
+    check_shots(load_data(task, args.queries), [args.shots])
     claim(args)
     chosen = [variant for variant in VARIANTS if variant.name in args.variants]
     console = Console()

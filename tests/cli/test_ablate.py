@@ -31,6 +31,7 @@ def options(config, write, task, tmp_path):  # noqa: F811
     return ["ablate", "--config", write(config), "--task", task, *out]
 
 
+@pytest.mark.slow
 def test_runs_are_made_once_and_told_together(options, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     variants = ["--variants", "learned", "mean of patches", "--seeds"]
@@ -75,6 +76,8 @@ def test_bad_input_is_told_before_any_run(options, tmp_path, capsys):
         main([*options, "--task", "nothing"])
     with pytest.raises(ValueError, match="shots"):
         main([*options, "--shots", "7"])
+    with pytest.raises(ValueError, match="--task vqav2 is scored by vqa; give a captioning task"):
+        main([*options, "--task", "vqav2"])
     with pytest.raises(ValueError, match=r"nowhere\.yaml is no file; give a recipe"):
         main([*options, "--config", "nowhere.yaml"])
     with pytest.raises(SystemExit):
