@@ -2,6 +2,10 @@
 PYTHON ?= python3
 CONFIG ?= configs/embedded.yaml
 ARGS ?=
+# Where `make train` runs: local, torchrun or slurm; NODES and SBATCH (options) are for slurm.
+LAUNCH ?= local
+NODES ?= 1
+SBATCH ?=
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -11,12 +15,18 @@ RUN := runs/$(NAME)
 # The recipes on the embedded world prepare their data first and are scored on it afterwards.
 EMBEDDED := $(filter embedded%,$(NAME))
 
+FIT_local := $(BIN)/miniflamingo fit
+FIT_torchrun := configs/cluster/torchrun.sh
+FIT_slurm := sbatch $(SBATCH) $(if $(filter-out 1,$(NODES)),--nodes=$(NODES) \
+	configs/cluster/slurm_many_nodes.sbatch,configs/cluster/slurm_one_node.sbatch)
+FIT := $(or $(FIT_$(LAUNCH)),$(error LAUNCH=$(LAUNCH) is not local, torchrun or slurm))
+
 # Threads that spin for long stall when another job is on the cores, those that never spin are slow.
 export GOMP_SPINCOUNT = 3000
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format types layers test data train smoke embedded-clip bench \
+.PHONY: help setup lint format types layers test data train smoke test-cluster embedded-clip bench \
 	bench-openflamingo clean
 
 help:  ## list the targets
@@ -49,9 +59,9 @@ test: lint types layers  ## lint, types, layers and the default test suite
 data: $(READY)  ## prepare the embedded models and data
 	$(BIN)/python -m data_prep.embedded
 
-train: $(if $(EMBEDDED),data,$(READY))  ## train CONFIG with ARGS; score the embedded recipes few-shot
-	$(BIN)/miniflamingo fit --config $(CONFIG) $(ARGS)
-ifneq ($(EMBEDDED),)
+train: $(if $(EMBEDDED),data,$(READY))  ## train CONFIG with ARGS by LAUNCH; score the embedded recipes few-shot
+	$(FIT) --config $(CONFIG) $(ARGS)
+ifneq ($(and $(EMBEDDED),$(filter-out slurm,$(LAUNCH))),)
 	$(BIN)/miniflamingo fewshot --model $(RUN)/model --task embedded --shots 0,1,2,4,8 --baselines --out $(RUN)/fewshot
 endif
 
@@ -60,6 +70,9 @@ smoke: $(READY)  ## the whole road in its short form
 	$(BIN)/miniflamingo fit --config configs/smoke.yaml $(ARGS)
 	$(BIN)/miniflamingo fewshot --model runs/smoke/model --task smoke --shots 0,1,2 --baselines --out runs/smoke/fewshot
 	$(BIN)/miniflamingo caption --model runs/smoke/model --shot runs/smoke/fewshot/curve.png "a curve." runs/smoke/fewshot/samples.png
+
+test-cluster: $(READY)  ## preempt a job on a SLURM of this machine alone (docs/cluster.md)
+	PYTHONPATH=tests $(BIN)/python -m cluster.preempt $(ARGS)
 
 embedded-clip: $(READY)  ## train the shipped CLIP again
 	$(BIN)/python -m data_prep.embedded_clip train
@@ -75,6 +88,7 @@ $(OPENFLAMINGO)/.ready: constraints.txt
 bench: $(READY)  ## time training, generation and loading
 	$(BIN)/python -m benchmarks.compare $(ARGS)
 	$(BIN)/python -m benchmarks.choices
+	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.loading
 
 bench-openflamingo: $(READY) $(OPENFLAMINGO)/.ready  ## the same beside OpenFlamingo 2.0.1

@@ -45,6 +45,7 @@ def build(language_folder: Path, clip_folder: Path) -> Callable[..., MiniFlaming
         stages: list[int] | None = None,
         resampler: dict[str, Any] | None = None,
         opened: bool = False,
+        language_bits: int | None = None,
         **xattn: Any,
     ) -> MiniFlamingo:
         torch.manual_seed(0)
@@ -55,6 +56,7 @@ def build(language_folder: Path, clip_folder: Path) -> Callable[..., MiniFlaming
             XattnConfig(**(XATTN | xattn)),
             media_tokens(load_tokenizer(str(language))),
             train_input_rows,
+            language_bits,
         )
         model = MiniFlamingo.build(config)
         if opened:

@@ -102,9 +102,11 @@ def run(
     ranks: int = 1,
     accumulated: int = 1,
     steps: int = 20,
-    precision: str = "32-true",
+    precision: str | None = "32-true",
     resume: str | None = None,
     generate: bool = False,
+    callbacks: tuple | list = (),
+    plugins: list | None = None,
     **settings,
 ) -> dict:
     """Train, validate, export and save a checkpoint; returns what was seen."""
@@ -125,11 +127,14 @@ def run(
         num_sanity_val_steps=0,
         default_root_dir=folder,
         logger=False,
-        callbacks=[losses, halfway],
+        callbacks=[losses, halfway, *callbacks],
+        plugins=plugins,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
     trainer.fit(module, Dealt(module.processor, ranks, accumulated), ckpt_path=resume)
+    if steps < 10:
+        trainer.save_checkpoint(folder / "last.ckpt")
     module.model.save_pretrained(folder / "model", trainer.is_global_zero)
     seen = {"steps": losses.steps, "validated": losses.validated}
     seen["numel"] = sum(getattr(p, "_local_tensor", p).numel() for p in module.model.parameters())

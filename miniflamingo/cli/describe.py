@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +19,10 @@ from rich.table import Table
 
 from miniflamingo.cli.describe_memory import choices, choices_table, recipe_memory
 from miniflamingo.cli.fit import FlamingoCLI
+from miniflamingo.cli.preflight import outline_recipe, quiet
 from miniflamingo.data.datamodule import InterleavedData
-from miniflamingo.model.config import MiniFlamingoConfig
 from miniflamingo.model.costs import DocumentShape, Flops, step_flops
 from miniflamingo.model.flamingo import MiniFlamingo
-from miniflamingo.model.outline import outline
 from miniflamingo.model.parameters import count_parameters, parameter_table
 from miniflamingo.training.module import FlamingoModule
 
@@ -120,28 +117,6 @@ def read_recipe(files: Sequence[str], options: Sequence[str] = ()) -> Namespace:
     return cli.config
 
 
-def outline_recipe(settings: Namespace) -> MiniFlamingo:
-    """Build the model of a recipe without its weights.
-
-    Args:
-        settings: The ``model`` section.
-
-    Raises:
-        ValueError: If a frozen part cannot be found or used.
-    """
-    config = MiniFlamingoConfig(
-        language=settings.language,
-        vision=settings.vision.as_dict(),
-        resampler=settings.resampler.as_dict(),
-        xattn=settings.xattn.as_dict(),
-        train_input_rows=settings.train_input_rows,
-        language_bits=settings.language_bits,
-    )
-    model = outline(config, settings.language_dtype)
-    model.language.set_attn_implementation(settings.language_attention)
-    return model
-
-
 def check_shape(shape: DocumentShape, documents: int) -> None:
     """Refuse documents that cannot be.
 
@@ -200,16 +175,6 @@ def memory_table(held: dict[str, int], title: str) -> Table:
         table.add_row(name, in_units(size, "B"))
     table.columns[1].justify = "right"
     return table
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence what is told about seeds and missing weights: neither matters here."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def as_json(

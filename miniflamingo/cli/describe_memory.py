@@ -21,8 +21,7 @@ def recipe_memory(
     recipe: Namespace,
     model: MiniFlamingo,
     batch: Sequence[DocumentShape],
-    checkpoint_activations: bool | None = None,
-    ranks: int | None = None,
+    **changed: Any,
 ) -> dict[str, int]:
     """Bytes by what holds them on one device, as ``memory`` estimates them for a recipe.
 
@@ -30,17 +29,17 @@ def recipe_memory(
         recipe: Parsed.
         model: Its outline.
         batch: Documents of a step on one device.
-        checkpoint_activations: In the place of the recipe's own.
-        ranks: To shard over, in the place of the recipe's own.
+        **changed: Arguments of ``memory`` in the place of the recipe's own.
     """
     trainer = recipe.trainer
-    if ranks is None:
-        devices = trainer.devices if isinstance(trainer.devices, int) else 1
-        ranks = devices * trainer.num_nodes if trainer.strategy == "sharded" else 1
-    if checkpoint_activations is None:
-        checkpoint_activations = recipe.model.checkpoint_activations
-    autocast = AUTOCAST.get(str(trainer.precision or "32-true"))
-    return memory(model, batch, autocast, checkpoint_activations, max(1, ranks))
+    settings = {
+        "autocast": AUTOCAST.get(str(trainer.precision or "32-true")),
+        "checkpoint_activations": recipe.model.checkpoint_activations,
+        "ranks": 1,
+    }
+    if trainer.strategy == "sharded" and isinstance(trainer.devices, int):
+        settings["ranks"] = max(1, trainer.devices * trainer.num_nodes)
+    return memory(model, batch, **settings | changed)
 
 
 def choices(

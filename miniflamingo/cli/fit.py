@@ -9,17 +9,24 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
+from miniflamingo.cli.preflight import check_recipe
 from miniflamingo.data.datamodule import InterleavedData
 from miniflamingo.data.mixture import MixtureKind, loss_weights
 from miniflamingo.model.parameters import parameter_table
+from miniflamingo.training.checkpoint import CheckpointFiles
+from miniflamingo.training.lost_rank import tells_of_lost_rank
 from miniflamingo.training.module import FlamingoModule
+from miniflamingo.training.non_finite import SkipNonFinite
 from miniflamingo.training.precision import bfloat16_warning
+from miniflamingo.training.preemption import Preemption
+from miniflamingo.training.random_state import RandomStates
 from miniflamingo.training.source_report import SourceReport
 
 log = logging.getLogger(__name__)
@@ -40,8 +47,18 @@ def weights_of_sources(sources: dict[str, Any], mixture: MixtureKind) -> dict[st
     return loss_weights({name: each["weight"] for name, each in settings.items()}, mixture)
 
 
+class RunConfig(SaveConfigCallback):
+    """Keeps the configuration of the run in its folder and in each checkpoint."""
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """As the YAML text that ``--config`` reads."""
+        checkpoint["config"] = self.parser.dump(self.config, skip_none=False)
+
+
 class FlamingoCLI(LightningCLI):
-    """Links what is needed twice, prints the parameters, exports at the end."""
+    """Checks before it loads, links what is needed twice, exports at the end."""
 
     model: FlamingoModule
 
@@ -50,6 +67,16 @@ class FlamingoCLI(LightningCLI):
         parser.link_arguments("model.processor", "data.processor", apply_on="instantiate")
         sources = ("data.sources", "data.mixture")
         parser.link_arguments(sources, "model.source_weights", weights_of_sources)
+        parser.add_lightning_class_args(SkipNonFinite, "non_finite")
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning looks for hyper-parameters in the checkpoint here; ours keep none."""
+
+    def instantiate_classes(self) -> None:
+        """Check what can be checked before anything is loaded."""
+        subcommand = str(self.subcommand)
+        check_recipe(self.config[subcommand], training=subcommand == "fit")
+        super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Log to TensorBoard and CSV in the run's folder, unless the config names other loggers."""
@@ -65,6 +92,11 @@ class FlamingoCLI(LightningCLI):
         has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if settings.get("enable_progress_bar") is not False and not has_bar:
             kwargs["callbacks"] = [*callbacks, TQDMProgressBar(refresh_rate=5)]
+        plugins = settings.get("plugins") or []
+        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins])]
+        kwargs["plugins"].append(CheckpointFiles())
+        if SLURMEnvironment.detect():  # the batch script requeues, by the exit code of Preemption
+            kwargs["plugins"].append(SLURMEnvironment(auto_requeue=False))
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
@@ -83,21 +115,51 @@ class FlamingoCLI(LightningCLI):
             export_run(self.model, folder, self.trainer.is_global_zero)
 
 
-def main(arguments: list[str]) -> None:
+def run_command(arguments: list[str]) -> FlamingoCLI:
     """Run a subcommand of LightningCLI.
 
     Args:
         arguments: ``fit`` or ``validate`` and its options.
+
+    Returns:
+        What ran, with its trainer and its model.
     """
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("miniflamingo").setLevel(logging.INFO)
-    FlamingoCLI(
+    return FlamingoCLI(
         FlamingoModule,
         InterleavedData,
         args=None if arguments == sys.argv[1:] else arguments,
         parser_kwargs={"allow_abbrev": False},
         seed_everything_default=0,
+        save_config_callback=RunConfig,
         save_config_kwargs={"overwrite": True},
-        # Our own table says more than Lightning's summary.
-        trainer_defaults={"enable_model_summary": False, "callbacks": [SourceReport()]},
+        trainer_defaults={
+            "enable_model_summary": False,  # our own table says more
+            "callbacks": [SourceReport(), RandomStates(), Preemption()],
+        },
     )
+
+
+def main(arguments: list[str]) -> None:
+    """Show the package's messages, then run the command.
+
+    Args:
+        arguments: ``fit`` or ``validate`` and its options.
+
+    Raises:
+        SystemExit: With 75 if the run was told to stop and can go on (``Preemption``), with 1 if
+            another rank is gone.
+    """
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("miniflamingo").setLevel(logging.INFO)
+    try:
+        run_command(arguments)
+    except RuntimeError as error:
+        if not tells_of_lost_rank(error):
+            raise
+        # Not REQUEUE: whether the run can go on is for the exit code of the lost rank to say.
+        rank = getattr(rank_zero_only, "rank", 0)
+        sys.exit(
+            f"miniflamingo {arguments[0]}: rank {rank} lost another rank, whose own output says "
+            "why. Go on with the same command and --ckpt_path last.\n"
+            f"({error})"
+        )

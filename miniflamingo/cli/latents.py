@@ -12,6 +12,8 @@ from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
 from miniflamingo import MiniFlamingo, MiniFlamingoProcessor
+from miniflamingo.cli import ablate
+from miniflamingo.cli import latents_measure as measure
 from miniflamingo.data.images import load_image
 from miniflamingo.latents import as_numbers, draw, look_at, prove, report
 
@@ -30,7 +32,23 @@ def make_parser() -> argparse.ArgumentParser:
     showing = commands.add_parser("show", help=shows, description=shows)
     showing.add_argument("images", nargs="+", metavar="IMAGE")
     showing.add_argument("--out", type=Path, required=True, help="folder for the pictures")
-    for command in (proving, showing):
+    ablates = "train short runs that differ in the latents alone, and compare them"
+    ablating = commands.add_parser("ablate", help=ablates, description=ablates)
+    ablate.add_options(ablating)
+    histories = "draw how the latents of a training run came about"
+    history = commands.add_parser("history", help=histories, description=histories)
+    history.add_argument("--run", type=Path, required=True, help="folder of the run, runs/NAME")
+    history.add_argument("--out", type=Path, help="folder for the pictures; RUN/latents if left")
+    clusters = "hold the latents' grouping of patches against k-means"
+    clustering = commands.add_parser("clusters", help=clusters, description=clusters)
+    clustering.add_argument("--pictures", type=int, default=100, help="how many, at most")
+    groundings = "the loss with parts of the road closed: is the model looking?"
+    grounding = commands.add_parser("grounding", help=groundings, description=groundings)
+    grounding.add_argument("--documents", type=int, default=16, help="how many, at most")
+    for command in (clustering, grounding):
+        command.add_argument("--data", nargs="+", required=True, help="held-out shards")
+        command.add_argument("--out", type=Path, required=True, help="folder for the results")
+    for command in (proving, showing, clustering, grounding):
         command.add_argument("--model", required=True, help="exported folder, runs/NAME/model")
     return parser
 
@@ -92,4 +110,12 @@ def run_show(args: argparse.Namespace) -> None:
 def main(arguments: list[str]) -> None:
     """Read all pictures first, so that a bad one is told before the model loads."""
     args = make_parser().parse_args(arguments)
-    {"prove": run_prove, "show": run_show}[args.command](args)
+    run = {
+        "prove": run_prove,
+        "show": run_show,
+        "history": measure.run_history,
+        "clusters": lambda args: measure.run_clusters(args, *load(args.model)),
+        "grounding": lambda args: measure.run_grounding(args, *load(args.model)),
+        "ablate": ablate.run,
+    }
+    run[args.command](args)

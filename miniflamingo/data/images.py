@@ -30,21 +30,19 @@ MOST_ASPECT = 100.0
 """Longer side over shorter. An encoder's resizing brings the shorter to its own size first, so that
 a picture of 1 x 20,000 pixels would become one of a billion."""
 
-# What Pillow's readers let through on damaged files, besides OSError; found by fuzzing them.
 DAMAGE = (
     OSError,
-    ValueError,  # a text chunk that unpacks to too much, a transparency that is no colour
-    SyntaxError,  # a broken PNG chunk
-    LookupError,
-    ArithmeticError,
-    TypeError,
-    AttributeError,
+    ValueError,
     RuntimeError,
+    SyntaxError,
+    LookupError,
+    TypeError,
     EOFError,
-    MemoryError,
     struct.error,
-    Image.DecompressionBombError,  # where a header is read alone
+    Image.DecompressionBombError,
 )
+"""What Pillow raises on damaged files: the exceptions that its own ``ImageFile`` takes for damage,
+and those that reading 37,000 damaged files brought up."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -24,6 +24,22 @@ from miniflamingo.tokens import load_tokenizer, media_tokens
 PREPROCESSING_FILE = "preprocessor_config.json"
 
 
+def picture_transform(preprocessing: dict[str, Any]) -> Transform:
+    """An encoder's own preprocessing of a picture, without augmentation.
+
+    Args:
+        preprocessing: open_clip's settings.
+    """
+    transform = image_transform_v2(PreprocessCfg(**preprocessing), is_train=False)
+    return cast(Transform, transform)
+
+
+def least_side(preprocessing: dict[str, Any]) -> int:
+    """Pixels that an encoder makes of a picture's shorter side."""
+    size = preprocessing["size"]
+    return size if isinstance(size, int) else max(size)
+
+
 class MiniFlamingoProcessor:
     """Turns documents into what ``MiniFlamingo`` takes, and ids back into text.
 
@@ -48,8 +64,8 @@ class MiniFlamingoProcessor:
         self.tokens = media_tokens(tokenizer)
         self.preprocessing = preprocessing
         self.encoder = encoder
-        transform = image_transform_v2(PreprocessCfg(**preprocessing), is_train=False)
-        self.transform = cast(Transform, transform)
+        self.transform = picture_transform(preprocessing)
+        self.least_side = least_side(preprocessing)
 
     def __call__(self, documents: Sequence[Document]) -> dict[str, Tensor]:
         """Encode prompts for ``MiniFlamingo.generate``, padded on the left.
@@ -153,12 +169,6 @@ class MiniFlamingoProcessor:
         settings = json.loads(path.read_text())
         encoder = settings.pop("encoder", None)
         return cls(load_tokenizer(str(folder)), settings, encoder)
-
-    @property
-    def least_side(self) -> int:
-        """Pixels that the encoder makes of a picture's shorter side."""
-        size = self.preprocessing["size"]
-        return size if isinstance(size, int) else max(size)
 
     @property
     def _pad_id(self) -> int:

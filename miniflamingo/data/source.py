@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,7 +31,8 @@ class SourceConfig:
         min_images: Documents with fewer media items in every window are dropped.
         p_next: Probability, drawn for each document, that its texts read the media item after
             them on the page instead of the one before.
-        max_frames: Most frames of a clip, taken evenly over its length.
+        max_frames: Most frames of a clip, taken evenly over its length; at most those of
+            ``model.resampler.max_frames``.
         min_similarity: MMC4 alone: least CLIP similarity of a picture and its sentence.
         min_image_bytes: Smaller picture files are not used: icons, rules, tracking pixels.
         min_image_side: Pixels; a picture with a shorter side is not used.
@@ -54,7 +56,7 @@ class SourceConfig:
     max_images: int | None = None
     min_images: int = 0
     p_next: float = 0.0
-    max_frames: int = 8
+    max_frames: int = 1
     min_similarity: float = 0.24
     min_image_bytes: int = 0
     min_image_side: int = 1
@@ -99,3 +101,17 @@ class SourceConfig:
 
 DEFAULTS = SourceConfig(urls=[], batch_size=1)
 """How samples are read that belong to no training stream, those of a few-shot task for one."""
+
+
+def check_frames(sources: Mapping[str, SourceConfig], most: int) -> None:
+    """No source may give clips of more frames than the resampler has positions for.
+
+    Raises:
+        ValueError: Naming the first that does.
+    """
+    for name, source in sources.items():
+        if source.max_frames > most:
+            raise ValueError(
+                f"data.sources.{name}.max_frames is {source.max_frames}, but "
+                f"model.resampler.max_frames is {most}; raise the one or lower the other."
+            )

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from miniflamingo.model.attention import split_heads
 from miniflamingo.model.gated_xattn import GatedCrossAttention, pick_rows
 from miniflamingo.model.media_mask import Reading
 from miniflamingo.model.resampler import PerceiverResampler, ResamplerAttention
@@ -73,13 +73,12 @@ def resampler_weights(attention: ResamplerAttention, media: Tensor, latents: Ten
         latents: (N, Q, W) that entered it.
 
     Returns:
-        (N, H, Q, F*V + Q): what each latent reads of the patches, then of the latents.
+        (N, H, Q, F*V + Q): what each latent reads of the patches, then of the latents; zeros for
+        the latents where they are no keys.
     """
-    latents = attention.norm_latents(latents)
-    read = torch.cat([attention.norm_media(media), latents], dim=1)
-    keys, _ = attention.to_kv(read).chunk(2, dim=-1)
-    queries = attention.to_q(latents)
-    return weights_of(*(split_heads(x, attention.heads) for x in (queries, keys)))
+    queries, keys, _ = attention.project(media, latents)
+    weights = weights_of(queries, keys)
+    return weights if attention.read_latents else F.pad(weights, (0, latents.shape[1]))
 
 
 @torch.no_grad()

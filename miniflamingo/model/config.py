@@ -38,13 +38,16 @@ class ResamplerConfig:
 
     Attributes:
         latents: Q, how many learned latents, so how many tokens a media item becomes.
-        depth: Layers.
+        depth: Layers. 0 leaves attention out: the mean of the patches is added to each latent.
         heads: Attention heads.
         head_width: K, width of one head.
         ffw_mult: Hidden width of the feed-forward as a multiple of the resampler's.
         width: Width of the latents. None takes the vision encoder's and adds no projection.
         max_frames: Most frames of one media item.
         activation: Of the feed-forward; the paper's is ``squared_relu``.
+        read_latents: Whether keys and values are made of patches and latents, as in the paper, or
+            of patches alone.
+        train_latents: Whether the latents train. If not, they stay as drawn.
     """
 
     latents: int = 64
@@ -55,6 +58,8 @@ class ResamplerConfig:
     width: int | None = None
     max_frames: int = 1
     activation: Literal["gelu", "squared_relu"] = "squared_relu"
+    read_latents: bool = True
+    train_latents: bool = True
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
-from transformers.utils import is_accelerate_available, is_bitsandbytes_available
+from transformers.utils.import_utils import is_accelerate_available, is_bitsandbytes_available
 
 BLOCK = 64
 """Weights that share one float32 scale in NF4, bitsandbytes' default."""

@@ -13,25 +13,32 @@ from miniflamingo.model.config import ResamplerConfig
 
 
 class ResamplerAttention(nn.Module):
-    """Latents read the patches and themselves."""
+    """Latents read the patches and, unless told otherwise, themselves."""
 
-    def __init__(self, width: int, heads: int, head_width: int) -> None:
+    def __init__(self, width: int, heads: int, head_width: int, read_latents: bool) -> None:
         super().__init__()
         self.heads = heads
+        self.read_latents = read_latents
         self.norm_media = nn.LayerNorm(width)
         self.norm_latents = nn.LayerNorm(width)
         self.to_q = nn.Linear(width, heads * head_width, bias=False)
         self.to_kv = nn.Linear(width, 2 * heads * head_width, bias=False)
         self.to_out = nn.Linear(heads * head_width, width, bias=False)
 
+    def project(self, media: Tensor, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, F*V, W) patches and (N, Q, W) latents -> queries, keys and values, (N, H, ..., K)."""
+        read, latents = self.norm_media(media), self.norm_latents(latents)
+        if self.read_latents:
+            read = torch.cat([read, latents], dim=1)
+        keys, values = self.to_kv(read).chunk(2, dim=-1)
+        queries, keys, values = (
+            split_heads(x, self.heads) for x in (self.to_q(latents), keys, values)
+        )
+        return queries, keys, values
+
     def forward(self, media: Tensor, latents: Tensor) -> Tensor:
         """(N, F*V, W) patches and (N, Q, W) latents -> (N, Q, W) update of the latents."""
-        latents = self.norm_latents(latents)
-        read = torch.cat([self.norm_media(media), latents], dim=1)
-        keys, values = self.to_kv(read).chunk(2, dim=-1)
-        queries = self.to_q(latents)
-        out = attend(*(split_heads(x, self.heads) for x in (queries, keys, values)))
-        return self.to_out(out)
+        return self.to_out(attend(*self.project(media, latents)))
 
 
 class ResamplerLayer(nn.Module):
@@ -39,7 +46,9 @@ class ResamplerLayer(nn.Module):
 
     def __init__(self, width: int, config: ResamplerConfig) -> None:
         super().__init__()
-        self.attention = ResamplerAttention(width, config.heads, config.head_width)
+        self.attention = ResamplerAttention(
+            width, config.heads, config.head_width, config.read_latents
+        )
         self.ffw = feed_forward(width, config.ffw_mult, config.activation)
 
     def forward(self, media: Tensor, latents: Tensor) -> Tensor:
@@ -56,7 +65,8 @@ class PerceiverResampler(nn.Module):
     on the picture.
 
     Source: Flamingo, section 2.1 and appendix A.1.1. Departures: the patches may be standardised
-    by fixed statistics and projected to another width before the first layer.
+    by fixed statistics and projected to another width before the first layer; for comparison
+    ``ResamplerConfig`` can leave out layers, latents among the keys, or the latents' training.
     """
 
     patch_mean: Tensor
@@ -66,7 +76,9 @@ class PerceiverResampler(nn.Module):
         super().__init__()
         width = config.width or vision_width
         self.width = width
-        self.latents = nn.Parameter(torch.randn(config.latents, width))
+        self.latents = nn.Parameter(
+            torch.randn(config.latents, width), requires_grad=config.train_latents
+        )
         self.frame_positions = nn.Parameter(torch.randn(config.max_frames, width) * 0.02)
         self.project = (
             nn.Identity() if width == vision_width else nn.Linear(vision_width, width, bias=False)
@@ -87,6 +99,10 @@ class PerceiverResampler(nn.Module):
         self.patch_mean.copy_(flat.mean(0))
         self.patch_std.copy_(flat.std(0).clamp_min(1e-3))
 
+    def standardised(self, patches: Tensor) -> Tensor:
+        """(..., E) features of the encoder -> the same by the fixed statistics."""
+        return (patches.to(self.patch_mean.dtype) - self.patch_mean) / self.patch_std
+
     def forward(self, patches: Tensor) -> Tensor:
         """Resample.
 
@@ -105,10 +121,12 @@ class PerceiverResampler(nn.Module):
                 f"a media item has {frames} frames but the resampler has positions for "
                 f"{len(self.frame_positions)}; raise resampler.max_frames or pass fewer frames."
             )
-        patches = (patches.to(self.patch_mean.dtype) - self.patch_mean) / self.patch_std
-        media = self.project(patches) + self.frame_positions[:frames, None]  # (N, F, V, W)
+        media = self.project(self.standardised(patches))  # (N, F, V, W)
+        media = media + self.frame_positions[:frames, None]
         media = media.flatten(1, 2)
         latents = self.latents.expand(num_media, -1, -1)
+        if not self.layers:
+            latents = latents + media.mean(1, keepdim=True)
         for layer in self.layers:
             latents = layer(media, latents)
         return self.norm(latents)

@@ -13,6 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from miniflamingo.batch import IGNORE, Batch
 from miniflamingo.data.processor import MiniFlamingoProcessor
+from miniflamingo.data.source import check_frames
 from miniflamingo.model.checkpointing import checkpoint_activations as activation_checkpointing
 from miniflamingo.model.compiling import compile_in_place
 from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig, make_config
@@ -22,6 +23,7 @@ from miniflamingo.model.gather import whole
 from miniflamingo.model.media_mask import latest_media
 from miniflamingo.model.sharding import shard
 from miniflamingo.tokens import load_tokenizer, media_tokens
+from miniflamingo.training.checkpoint import check_weights
 from miniflamingo.training.optim import OptimConfig, make_optimizer, planned_steps
 from miniflamingo.training.sharding import ShardedStrategy
 
@@ -124,12 +126,13 @@ class FlamingoModule(L.LightningModule):
         shard(self.model, self.device_mesh["data_parallel"])
 
     def setup(self, stage: str) -> None:
-        """Check that every source has a weight and every weight a source.
+        """Check what model and data must agree on: names of sources, frames of clips.
 
         Raises:
-            ValueError: If the two differ.
+            ValueError: If they do not.
         """
         data = getattr(self.trainer, "datamodule", None)
+        check_frames(getattr(data, "sources", {}), len(self.model.resampler.frame_positions))
         names = set(getattr(data, "sources", self.source_weights))
         if names != set(self.source_weights):
             raise ValueError(
@@ -208,8 +211,9 @@ class FlamingoModule(L.LightningModule):
                 if gate is not None:
                     gates[f"gate/{name}/{layer}"] = whole(gate.detach()).tanh().mean()
         gradient = self.model.resampler.latents.grad
-        assert gradient is not None
-        self.log_dict({**gates, "train/latents_grad_norm": whole(gradient).norm()})
+        if gradient is not None:  # latents may be kept as drawn, and a step may be skipped
+            gates["train/latents_grad_norm"] = whole(gradient).norm()
+        self.log_dict(gates)
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, stepped with the optimiser."""
@@ -241,13 +245,9 @@ class FlamingoModule(L.LightningModule):
         """Refuse a checkpoint that does not hold exactly the new weights of this model.
 
         Raises:
-            ValueError: Listing the missing and unexpected keys.
+            CheckpointError: Listing the missing, unexpected and misshapen weights.
         """
-        found = set(checkpoint["state_dict"])
-        expected = {f"model.{name}" for name in own_state_dict(self.model)}
-        if found != expected:
-            raise ValueError(
-                "the checkpoint does not fit this model. "
-                f"Missing: {sorted(expected - found)}. Unexpected: {sorted(found - expected)}. "
-                "Was it written by another configuration?"
-            )
+        own = own_state_dict(self.model)
+        check_weights(
+            checkpoint["state_dict"], {f"model.{name}": value for name, value in own.items()}
+        )

@@ -108,3 +108,64 @@ def test_a_file_is_no_folder_for_pictures(pictures):
     with pytest.raises(ValueError, match=r"--out .*cat\.png is a file; give a folder"):
         main(["show", "--model", "no/such/model", pictures[0], "--out", pictures[1]])
     assert Path(pictures[1]).is_file()
+
+
+@pytest.fixture
+def shards(tmp_path) -> str:
+    """Held-out documents of two pictures each."""
+    texts = ["a red cat.", "two blue cups.", "three dogs."]
+    documents = {f"d{i}": tiny.interleaved(texts[i : i + 2] or texts, 40 + 2 * i) for i in range(3)}
+    return str(tiny.write_shard(tmp_path / "held_out" / "0.tar", documents))
+
+
+def test_clusters_measures_and_draws(exported, shards, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
+    out = tmp_path / "out"
+    options = ["--data", shards, "--pictures", "5", "--out", str(out)]
+    main(["clusters", "--model", exported, *options])
+    shown = capsys.readouterr().out
+    found = json.loads((out / "agreement.json").read_text())
+    assert found["pictures"] == 5
+    assert len(found["agreement"]) == 8
+    for row in found["agreement"]:
+        assert row["ari"]["low"] <= row["ari"]["value"] <= row["ari"]["high"] <= 1
+    assert "latents drawn anew" in shown
+    for name in ("agreement.png", "groups.png"):
+        assert min(Image.open(out / name).size) > 200
+        assert name in shown
+
+
+def test_grounding_measures_and_draws(exported, shards, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
+    out = tmp_path / "out"
+    main(["grounding", "--model", exported, "--data", shards, "--out", str(out)])
+    shown = capsys.readouterr().out
+    found = json.loads((out / "grounding.json").read_text())
+    assert found["documents"] == 3
+    assert found["gated_before"] == [1, 2]
+    assert len(found["loss"]) == 8
+    assert len(found["without_latent"]) == 3
+    assert found["loss"]["real"] != pytest.approx(found["loss"]["attention_closed"], rel=1e-3)
+    assert "attention closed, feed-forward open, before layer 2" in shown
+    assert min(Image.open(out / "grounding.png").size) > 200
+
+
+@pytest.mark.parametrize("command", ["clusters", "grounding"])
+def test_bad_data_and_folders_are_told(command, exported, pictures, tmp_path):
+    out = ["--out", str(tmp_path / "out")]
+    nothing = str(tmp_path / "*.tar")
+    with pytest.raises(ValueError, match="no shards at"):
+        main([command, "--model", exported, "--data", nothing, *out])
+    text = tiny.write_shard(tmp_path / "text.tar", {"a": {"json": b"[]"}})  # no object
+    with pytest.raises(ValueError, match="hold no usable documents"):
+        main([command, "--model", exported, "--data", str(text), *out])
+    with pytest.raises(ValueError, match=r"--out .*cat\.png is a file; give a folder"):
+        main([command, "--model", exported, "--data", nothing, "--out", pictures[0]])
+
+
+def test_documents_without_pictures_have_nothing_to_cluster(exported, tmp_path):
+    page = json.dumps({"chunks": [{"text": "two cats"}]}).encode()
+    shard = tiny.write_shard(tmp_path / "text.tar", {"a": {"json": page}})
+    options = ["--data", str(shard), "--out", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match="none of 1 documents holds a picture"):
+        main(["clusters", "--model", exported, *options])

@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 
 from miniflamingo.data.dropped import REASONS, Dropped
 from miniflamingo.data.prepare import prepare
+from miniflamingo.data.shards import BrokenShard, read_shard
 from miniflamingo.data.source import SourceConfig
+from miniflamingo.data.stream import usable_document
 
 PICTURE, CLIP = tiny.picture(0, 24), tiny.clip(20)
 
@@ -129,3 +132,45 @@ def test_a_damaged_sample_is_a_document_or_dropped(processor, data):
 @given(st.data())
 def test_a_damaged_sample_is_a_document_or_dropped_for_long(processor, data):
     check_a_damaged_sample(processor, data)
+
+
+@pytest.fixture(scope="session")
+def shard(tmp_path_factory):
+    """One shard of all the samples."""
+    samples = {str(number): files for number, files in enumerate(SAMPLES)}
+    return tiny.write_shard(tmp_path_factory.mktemp("fuzz") / "0.tar", samples).read_bytes()
+
+
+def check_a_damaged_shard(processor, folder, shard, data):
+    path = folder / "damaged.tar"
+    path.write_bytes(damage(shard, data.draw(st.lists(changes, min_size=1, max_size=8))))
+    documents = []
+    with suppress(BrokenShard):  # what was read before the damage has been given
+        for sample in read_shard(str(path)):
+            document = usable_document(sample, SOURCE, processor, 40, seed=0, epoch=0)
+            if isinstance(document, Dropped):
+                assert document.reason in REASONS
+            else:
+                documents.append(document)
+    if documents:
+        batch = processor.batch(documents, 40)
+        assert (batch.input_ids == processor.tokens.image).sum() == len(batch.pixels)
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=200, **FUZZ)
+@given(st.data())
+def test_a_damaged_shard_gives_documents_and_named_reasons(
+    processor, tmp_path_factory, shard, data
+):
+    check_a_damaged_shard(processor, tmp_path_factory.getbasetemp(), shard, data)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=5_000, derandomize=False, print_blob=True, **FUZZ)
+@given(st.data())
+def test_a_damaged_shard_gives_documents_and_named_reasons_for_long(
+    processor, tmp_path_factory, shard, data
+):
+    check_a_damaged_shard(processor, tmp_path_factory.getbasetemp(), shard, data)

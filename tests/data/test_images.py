@@ -169,7 +169,7 @@ def test_large_pictures_are_shrunk_to_no_less_than_twice_the_side(size, least_si
     assert abs(image.width - expected[0]) <= 1
     assert abs(image.height - expected[1]) <= 1
     difference = np.array(image.resize((16, 16))).astype(int) - np.array(smooth.resize((16, 16)))
-    assert np.abs(difference).max() <= 3
+    assert np.abs(difference).max() <= 5
 
 
 def test_large_jpegs_are_shrunk_while_they_are_decoded():
@@ -180,7 +180,7 @@ def test_large_jpegs_are_shrunk_while_they_are_decoded():
     whole = load_image(content)
     assert whole.size == (1600, 1200)
     difference = np.array(image.resize((16, 16))).astype(int) - np.array(whole.resize((16, 16)))
-    assert np.abs(difference).max() <= 3
+    assert np.abs(difference).max() <= 5
 
 
 def test_a_picture_that_is_given_open_is_left_as_it_is():

@@ -1,5 +1,7 @@
 """Recomputed attention weights against the fused kernel that the model runs on."""
 
+from dataclasses import replace
+
 import pytest
 import tiny
 import torch
@@ -16,11 +18,12 @@ from miniflamingo.model.resampler import PerceiverResampler
 CONFIG = ResamplerConfig(latents=5, depth=3, heads=2, head_width=8, width=16, max_frames=3)
 
 
-@pytest.fixture
-def resampler():
+@pytest.fixture(params=[True, False], ids=["latents are keys", "patches alone are keys"])
+def resampler(request):
     """One by itself, whose attention is far from even."""
     torch.manual_seed(0)
-    resampler = PerceiverResampler(CONFIG, vision_width=24)
+    config = replace(CONFIG, read_latents=request.param)
+    resampler = PerceiverResampler(config, vision_width=24)
     with torch.no_grad():
         for layer in resampler.layers:
             layer.attention.to_q.weight.mul_(8)
@@ -43,6 +46,7 @@ def test_a_resamplers_weights_are_those_of_the_fused_kernel(resampler, frames):
         assert_agrees(weights.sum(-1), torch.ones(2, 2, 5), 1e-6)
         assert weights.max() > 3 / weights.shape[-1]  # else any weights would do
         read = torch.cat([layer.norm_media(media), layer.norm_latents(latents)], dim=1)
+        assert (weights[..., 6 * frames :].sum() > 0) == layer.read_latents
         values = split_heads(layer.to_kv(read).chunk(2, dim=-1)[1], layer.heads)
         assert_agrees((weights @ values).transpose(1, 2).flatten(-2), heads_joined)
 

@@ -46,9 +46,13 @@ def resampled_by_hand(resampler, patches, config):
         [frame + resampler.frame_positions[place] for place, frame in enumerate(patches)]
     )
     latents = resampler.latents
+    if config.depth == 0:
+        latents = latents + sum(media) / len(media)
     for layer in resampler.layers:
         own = normed(latents, layer.attention.norm_latents)
-        read = torch.cat([normed(media, layer.attention.norm_media), own])
+        read = normed(media, layer.attention.norm_media)
+        if config.read_latents:
+            read = torch.cat([read, own])
         keys, values = (read @ layer.attention.to_kv.weight.T).chunk(2, dim=-1)
         found = attended(own @ layer.attention.to_q.weight.T, keys, values, config.heads)
         latents = latents + found @ layer.attention.to_out.weight.T
@@ -58,10 +62,11 @@ def resampled_by_hand(resampler, patches, config):
 
 
 @pytest.mark.parametrize("activation", ["squared_relu", "gelu"])
+@pytest.mark.parametrize("read_latents", [True, False])
 @pytest.mark.parametrize(
-    ("latents", "depth", "frames"), [(1, 1, 1), (5, 1, 1), (2, 3, 1), (3, 2, 4)]
+    ("latents", "depth", "frames"), [(1, 1, 1), (5, 1, 1), (2, 3, 1), (3, 2, 4), (2, 0, 3)]
 )
-def test_resampler_of_any_size(latents, depth, frames, activation):
+def test_resampler_of_any_size(latents, depth, frames, activation, read_latents):
     torch.manual_seed(0)
     config = ResamplerConfig(
         latents=latents,
@@ -71,6 +76,7 @@ def test_resampler_of_any_size(latents, depth, frames, activation):
         ffw_mult=2,
         max_frames=4,
         activation=activation,
+        read_latents=read_latents,
     )
     resampler = PerceiverResampler(config, 8).double()
     patches = torch.randn(2, frames, 5, 8).double()
@@ -80,6 +86,15 @@ def test_resampler_of_any_size(latents, depth, frames, activation):
         expected = torch.stack([resampled_by_hand(resampler, item, config) for item in patches])
     assert out.shape == (2, latents, 8)
     torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_latents_train_or_stay_as_drawn(train):
+    resampler = PerceiverResampler(ResamplerConfig(latents=2, depth=1, train_latents=train), 16)
+    resampler(torch.randn(1, 1, 4, 16)).square().sum().backward()
+    assert resampler.latents.requires_grad == train
+    assert (resampler.latents.grad is not None) == train
+    assert resampler.layers[0].attention.to_q.weight.grad is not None
 
 
 def test_the_order_of_frames_matters_and_that_of_patches_does_not():

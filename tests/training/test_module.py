@@ -9,6 +9,7 @@ import torch
 from conftest import RESAMPLER, XATTN, open_gates
 
 from miniflamingo import Chunk, Document
+from miniflamingo.data.source import SourceConfig
 from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig
 from miniflamingo.training.module import FlamingoModule
 from miniflamingo.training.optim import OptimConfig
@@ -44,6 +45,15 @@ def batch(module, *documents):
         [Chunk(tiny.picture(seed), text) for seed, text in document] for document in documents
     ]
     return module.processor.batch([Document(each) for each in chunks])
+
+
+def test_clips_of_more_frames_than_the_resampler_has_positions_for(module):
+    sources = {name: SourceConfig([], 1) for name in ("pairs", "documents")}
+    module.trainer.datamodule = SimpleNamespace(sources=sources)
+    module.setup("fit")
+    sources["pairs"] = SourceConfig([], 1, max_frames=8)
+    with pytest.raises(ValueError, match=r"sources\.pairs\.max_frames is 8, but model\.resampler"):
+        module.setup("fit")
 
 
 def test_the_loss_is_the_sum_of_the_sources_by_weight(module):

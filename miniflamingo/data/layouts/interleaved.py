@@ -26,7 +26,7 @@ def read_interleaved(sample: RawSample, meta: dict[str, Any], source: SourceConf
 
     ``image`` is the name of a picture or clip (``"0.jpg"``, ``"0.mp4"``), a list of names for a
     clip of frames, or what comes before the numbers of such frames (``"0"`` for ``0.0.jpg``,
-    ``0.1.jpg`` and so on). ``"0.safetensors"`` holds patch features.
+    ``0.1.jpg`` and so on). ``"0.safetensors"`` are patch features of any of these.
 
     Raises:
         Dropped: ``bad_json``, ``missing_file``, or what ``check_picture`` refuses.
@@ -47,10 +47,10 @@ def _chunk(sample: RawSample, entry: dict[str, Any], source: SourceConfig) -> Ch
     image = entry.get("image")
     if image is None:
         return Chunk(None, text)
+    if isinstance(image, str) and image.lower().endswith(PATCHES_ENDING):
+        return Chunk(read_patches(member(sample, image)), text)
     if isinstance(image, str) and image.lower().endswith(CLIP_ENDINGS):
         return Chunk(Video(member(sample, image), source.max_frames), text)
-    if isinstance(image, str) and image.endswith(PATCHES_ENDING):
-        return Chunk(read_patches(member(sample, image)), text)
     names = image if isinstance(image, list) else [image]
     if isinstance(image, str) and find_member(sample, image) is None:
         names = _numbered(sample, image.lower()) or names

@@ -1,0 +1,104 @@
+"""A scheduler wants the machine back: write a checkpoint at the end of the step and leave."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+log = logging.getLogger(__name__)
+
+REQUEUE = 75
+"""Exit code of a run that was told to stop and can go on: EX_TEMPFAIL of sysexits.h."""
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+"""SIGTERM is what SLURM, Kubernetes and torchrun send; ``sbatch --signal=USR1@120`` the other."""
+
+
+class Preemption(L.Callback):
+    """On SIGTERM or SIGUSR1 saves ``last.ckpt`` at the next step boundary and exits with REQUEUE.
+
+    One rank having got the signal is enough: all ranks stop at the same step. Of the ranks of a
+    machine the first exits with the code and the others with 0: srun and Lightning's launcher
+    would kill those still leaving as soon as one has failed. A validation that is running is
+    finished first.
+
+    Lightning's own handlers are replaced: in a run of several ranks they start a collective in the
+    middle of whatever the rank was doing.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Hold the signals back, so that the reading processes started now never get them.
+
+        SLURM signals every process of a job. A reading process that ended would take the run with
+        it before anything is saved.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the signals from here on, one held back included."""
+        self.received = None
+        for each in SIGNALS:
+            signal.signal(each, self.remember)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+    def remember(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler: what is to be done is done between two steps."""
+        self.received = signal.Signals(number)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save and exit, if a rank got a signal and the optimiser has stepped.
+
+        Raises:
+            SystemExit: With REQUEUE on the first rank of each machine and 0 on the others.
+        """
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        told = self.received is not None
+        if not trainer.strategy.reduce_boolean_decision(told, all=False):
+            return
+        path = checkpoint_place(trainer) / "last.ckpt"
+        trainer.save_checkpoint(path)
+        if self.received is not None:
+            log.warning(
+                "rank %d got %s: stopped after step %d. Go on with the same command and "
+                "--ckpt_path last (%s).",
+                trainer.global_rank,
+                self.received.name,
+                trainer.global_step,
+                path,
+            )
+        raise SystemExit(REQUEUE if trainer.local_rank == 0 else 0)  # type: ignore[attr-defined]
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Hold nothing back any more."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Hold nothing back any more, where there was nothing left to train."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def checkpoint_place(trainer: L.Trainer) -> Path:
+    """Folder in which ``--ckpt_path last`` looks."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is not None:
+            return Path(callback.dirpath)
+    return Path(trainer.default_root_dir) / "checkpoints"

@@ -1,0 +1,31 @@
+"""Callbacks that do harm to a run at a step of one's choice."""
+
+import os
+import signal
+
+import lightning as L
+
+
+class Signalled(L.Callback):
+    """Sends a signal to all processes of a rank, reading ones included, at the start of a step."""
+
+    def __init__(self, step: int, name: str, rank: int = 0) -> None:
+        self.step = step
+        self.number = signal.Signals[name]
+        self.rank = rank
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.step and trainer.global_rank == self.rank:
+            os.killpg(0, self.number)
+
+
+class Poisoned(L.Callback):
+    """Gives some steps pictures so bright that the image encoder overflows."""
+
+    def __init__(self, steps: list[int], rank: int = 0) -> None:
+        self.steps = steps
+        self.rank = rank
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step in self.steps and trainer.global_rank == self.rank:
+            batch["documents"].pixels.fill_(3e38)
