@@ -88,6 +88,7 @@ $(OPENFLAMINGO)/.ready: constraints.txt
 bench: $(READY)  ## time training, generation and loading
 	$(BIN)/python -m benchmarks.compare $(ARGS)
 	$(BIN)/python -m benchmarks.choices
+	$(BIN)/python -m benchmarks.fewshot
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.loading
 

@@ -60,7 +60,7 @@ class Timer(L.Callback):
         """Start."""
         self.last = now()
 
-    def on_train_batch_end(self, *args: Any) -> None:
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Take a time."""
         self.steps.append(since(self.last))
         self.last = now()

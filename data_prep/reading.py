@@ -11,7 +11,7 @@ from webdataset.tariterators import base_plus_ext
 
 from data_prep.jobs import MANIFEST
 from miniflamingo.data.dropped import Dropped
-from miniflamingo.data.shards import RawSample, read_samples
+from miniflamingo.data.shards import RawSample, read_shard
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,6 @@ class ShardSamples:
     def __iter__(self) -> Iterator[RawSample | Dropped]:
         """Samples, undecoded."""
         return read_shard(self.url)
-
-
-def read_shard(url: str) -> Iterator[RawSample | Dropped]:
-    """Read the samples of one shard."""
-    return iter(read_samples([url]))
 
 
 def count_samples(url: str) -> int:

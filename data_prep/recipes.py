@@ -8,10 +8,9 @@ from jsonargparse import Namespace
 from transformers import PreTrainedTokenizerBase
 
 from miniflamingo.cli.describe import read_recipe
-from miniflamingo.data.processor import MiniFlamingoProcessor
 from miniflamingo.data.source import Layout, SourceConfig
 from miniflamingo.model.config import VisionConfig
-from miniflamingo.tokens import load_tokenizer
+from miniflamingo.tokens import MediaTokens, load_tokenizer, media_tokens
 
 VALIDATION = "validation"
 
@@ -93,11 +92,7 @@ def as_source(settings: Namespace) -> SourceConfig:
 
 
 @cache
-def tokenizer_of(language: str) -> PreTrainedTokenizerBase:
-    """A tokenizer, loaded once in each process."""
-    return load_tokenizer(language)
-
-
-def text_processor(language: str) -> MiniFlamingoProcessor:
-    """A processor for its texts alone."""
-    return MiniFlamingoProcessor(tokenizer_of(language), {"size": 224})
+def load_text(language: str) -> tuple[PreTrainedTokenizerBase, MediaTokens]:
+    """A tokenizer and the ids of the two tokens, loaded once in each process."""
+    tokenizer = load_tokenizer(language)
+    return tokenizer, media_tokens(tokenizer)

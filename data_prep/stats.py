@@ -3,7 +3,6 @@
 Run ``python -m data_prep.stats --help``.
 """
 
-import tarfile
 from collections import Counter
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -11,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
 from data_prep.command import run_command
-from data_prep.reading import read_shard
-from data_prep.recipes import Reading, reading_of, text_processor
+from data_prep.recipes import Reading, load_text, reading_of
 from data_prep.shards import write_json
 from data_prep.workers import Ray, run_parts
 from miniflamingo.data.dropped import Dropped
 from miniflamingo.data.encode import encode_document
-from miniflamingo.data.images import open_image
+from miniflamingo.data.images import DAMAGE, open_image
 from miniflamingo.data.layouts.choose import to_document
-from miniflamingo.data.shards import RawSample, find_shards
+from miniflamingo.data.shards import BrokenShard, RawSample, find_shards, read_shard
 from miniflamingo.data.source import Layout, SourceConfig
 from miniflamingo.document import Patches
 
@@ -92,7 +91,7 @@ def count_shard(reading: Reading, shard: tuple[str, str]) -> tuple[str, Stats]:
                 count_sample(reading.language, reading.sources[source], sample, stats)
             except Dropped as error:
                 stats.unusable[error.reason] += 1
-    except (tarfile.TarError, OSError, EOFError, ValueError):
+    except BrokenShard:
         stats.unusable["broken_shard"] += 1
     return source, stats
 
@@ -104,8 +103,7 @@ def count_sample(language: str, source: SourceConfig, sample: RawSample, stats: 
         Dropped: If it makes no document.
     """
     document = to_document(sample, source)
-    processor = text_processor(language)
-    encoded = encode_document(document, processor.tokenizer, processor.tokens)
+    encoded = encode_document(document, *load_text(language))
     stats.media[document.num_media] += 1
     stats.tokens[len(encoded.input_ids)] += 1
     for chunk in document.chunks:
@@ -118,7 +116,7 @@ def count_sample(language: str, source: SourceConfig, sample: RawSample, stats: 
             stats.bytes[round_size(len(frame))] += 1
             try:
                 width, height = open_image(frame).size
-            except (OSError, ValueError, SyntaxError):
+            except DAMAGE:
                 stats.unusable["image_broken"] += 1
                 continue
             stats.sides[min(width, height)] += 1
@@ -177,6 +175,9 @@ def draw(sources: dict[str, Stats], path: Path) -> None:
     """Draw the distributions, a colour for each source."""
     figure, axes = plt.subplots(2, 3, figsize=(13, 7), layout="constrained")
     for axis, (name, label) in zip(axes.flat, LABELS.items(), strict=True):
+        together: Histogram = Counter()
+        for stats in sources.values():
+            together.update(getattr(stats, name))
         for source, stats in sources.items():
             histogram: Histogram = getattr(stats, name)
             if not histogram:
@@ -185,7 +186,7 @@ def draw(sources: dict[str, Stats], path: Path) -> None:
             values = [value * scale for value in histogram]
             axis.hist(
                 values,
-                bins=bins_of(name, histogram, scale),
+                bins=bins_of(name, together, scale),
                 weights=[count / histogram.total() for count in histogram.values()],
                 histtype="stepfilled",
                 alpha=0.5,
@@ -193,6 +194,8 @@ def draw(sources: dict[str, Stats], path: Path) -> None:
             )
         axis.set_xlabel(label)
         axis.set_ylabel("share")
+        if name in ("media", "tokens"):
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if name in ("bytes", "sides", "characters"):
             axis.set_xscale("log", base=2)
     handles, labels = axes.flat[0].get_legend_handles_labels()

@@ -112,7 +112,7 @@ def split_tables(tables: Iterable[Path], per_shard: int) -> list[Part]:
         ValueError: If a table is not UTF-8, or no Parquet, or the number is below 1.
     """
     if per_shard < 1:
-        raise ValueError(f"--per-shard is {per_shard}; at least 1 row is needed.")
+        raise ValueError(f"--per_shard is {per_shard}; at least 1 row is needed.")
     ranges: list[TableRows] = []
     for path in tables:
         starts, total = _row_starts(path, per_shard)

@@ -5,9 +5,8 @@ Run ``python -m data_prep.verify --help``.
 
 import random
 import sys
-import tarfile
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,15 @@ from rich.table import Table
 from tqdm import tqdm
 
 from data_prep.command import run_command
-from data_prep.reading import manifest_entry, read_shard
-from data_prep.recipes import Reading, reading_of, text_processor
+from data_prep.reading import manifest_entry
+from data_prep.recipes import Reading, load_text, reading_of
 from data_prep.shards import hash_file, write_json
 from data_prep.workers import Ray, run_parts
 from miniflamingo.data.dropped import Dropped
 from miniflamingo.data.layouts.choose import to_document
 from miniflamingo.data.layouts.page import Page
 from miniflamingo.data.prepare import decode_document, prepare
-from miniflamingo.data.shards import RawSample, find_shards
+from miniflamingo.data.shards import BrokenShard, RawSample, find_shards, read_shard
 from miniflamingo.data.source import Layout
 
 
@@ -87,8 +86,8 @@ def verify_shard(reading: Reading, shard: tuple[str, str]) -> tuple[str, Finding
                 found.drop(sample)
             else:
                 verify_sample(reading, source, sample, found)
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        found.broken.append(f"{url}, after {found.samples} samples: {error}")
+    except BrokenShard as error:
+        found.broken.append(str(error))
     entry = manifest_entry(url)
     if entry is not None and not found.broken:
         if entry["samples"] != found.samples:
@@ -103,12 +102,10 @@ def verify_shard(reading: Reading, shard: tuple[str, str]) -> tuple[str, Finding
 def verify_sample(reading: Reading, source: str, sample: RawSample, found: Findings) -> None:
     """Prepare a sample as the first epoch would, and decode what lies outside its window too."""
     config = reading.sources[source]
-    processor = text_processor(reading.language)
+    tokenizer, tokens = load_text(reading.language)
     rng = random.Random(f"{reading.seed}-0-{sample['__url__']}-{sample['__key__']}")
     try:
-        document = prepare(
-            sample, config, processor.tokenizer, processor.tokens, reading.max_tokens, rng
-        )
+        document = prepare(sample, config, tokenizer, tokens, reading.max_tokens, rng)
         whole = to_document(sample, config)
         if whole.num_media > document.num_media:
             whole = decode_document(whole, config, None)
@@ -122,19 +119,18 @@ def verify_sample(reading: Reading, source: str, sample: RawSample, found: Findi
 
 def report(findings: dict[str, Findings]) -> Table:
     """A row for each source, and one for each reason below it."""
-    table = Table(
-        "source", "shards", "samples", "used", "share", "what is not used, the first of it"
-    )
+    table = Table("source", "shards", "samples", "used", "share", "not used, and the first of it")
     for source, found in findings.items():
         share = found.used / found.samples if found.samples else 0.0
         numbers = [f"{n:,}" for n in (found.shards, found.samples, found.used)]
-        table.add_row(source, *numbers, f"{share:.2%}")
+        table.add_row(source, *numbers, f"{share:.2%}", style="bold")
         for reason, count in found.dropped.most_common():
-            table.add_row("", "", f"{count:,}", "", reason, found.first[reason])
+            table.add_row("", "", f"{count:,}", "", "", f"{reason}: {found.first[reason]}")
         for reason, count in found.pictures.most_common():
-            table.add_row("", "", "", "", reason, f"{count:,} pictures of pages that are used")
+            lost = f"{reason}: {count:,} pictures; their pages are used without them"
+            table.add_row("", "", "", "", "", lost)
         for message in found.broken:
-            table.add_row("", "1", "", "", "broken_shard", message, style="red")
+            table.add_row("", "1", "", "", "", f"broken_shard: {message}", style="red")
     return table
 
 
@@ -179,7 +175,10 @@ def verify(
 
 def as_json(findings: dict[str, Findings]) -> dict[str, Any]:
     """The figures, by source."""
-    return {name: asdict(found) for name, found in findings.items()}
+    return {
+        name: {**vars(found), "dropped": dict(found.dropped), "pictures": dict(found.pictures)}
+        for name, found in findings.items()
+    }
 
 
 if __name__ == "__main__":

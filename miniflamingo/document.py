@@ -51,10 +51,17 @@ class Chunk:
         image: A picture as path, encoded bytes or PIL image, a sequence of them for a clip of
             frames, an encoded clip, the patch features of any of these, or None for text alone.
         text: What follows the picture. None leaves the chunk open: it is what the model completes.
+        unfinished: Whether the chunk is open behind its text, a question say.
     """
 
     image: ImageSource | Sequence[ImageSource] | Video | Patches | None = None
     text: str | None = None
+    unfinished: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the model is to complete the chunk, so that no end of chunk follows."""
+        return self.unfinished or self.text is None
 
     @property
     def frames(self) -> tuple[ImageSource, ...]:
@@ -85,10 +92,10 @@ class Document:
         if not self.chunks:
             raise ValueError(f"document {self.key!r} has no chunks; give it at least one.")
         for place, chunk in enumerate(self.chunks[:-1]):
-            if chunk.text is None:
+            if chunk.is_open:
                 raise ValueError(
-                    f"document {self.key!r}: chunk {place} of {len(self.chunks)} has no text. "
-                    "Only the last chunk may be open (text=None), for the model to complete."
+                    f"document {self.key!r}: chunk {place} of {len(self.chunks)} has no text "
+                    "or is unfinished. Only the last chunk may be open, for the model to complete."
                 )
 
     @property

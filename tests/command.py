@@ -20,6 +20,7 @@ def _run(argv: list[str], log: str, environment: dict[str, str], most_bytes: int
     os.environ.update(environment)
     if most_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
+    multiprocessing.set_start_method("fork", force=True)  # as in a process that was not forked
     sys.argv = argv
     from miniflamingo.__main__ import main
 
@@ -50,7 +51,7 @@ def start(
     return process
 
 
-def finish(process: Any, seconds: float = 60) -> int:
+def finish(process: Any, seconds: float = 300) -> int:
     """Wait for a process and return its exit code; one that hangs is killed and fails the test."""
     process.join(seconds)
     if process.exitcode is None:

@@ -1,9 +1,13 @@
-"""Callbacks that do harm to a run at a step of one's choice."""
+"""Callbacks that do harm to a run at a step of one's choice, and one that watches."""
 
 import os
+import random
 import signal
+from pathlib import Path
 
 import lightning as L
+import numpy as np
+import torch
 
 
 class Signalled(L.Callback):
@@ -29,3 +33,16 @@ class Poisoned(L.Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step in self.steps and trainer.global_rank == self.rank:
             batch["documents"].pixels.fill_(3e38)
+
+
+class Drawn(L.Callback):
+    """Writes a number of each random generator to a file, a line for each step."""
+
+    def __init__(self, file: str) -> None:
+        self.file = Path(file)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        numbers = random.random(), np.random.rand(), torch.rand(()).item()
+        if trainer.is_global_zero:
+            with self.file.open("a") as lines:
+                lines.write(f"{trainer.global_step} {numbers}\n")

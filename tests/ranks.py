@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from miniflamingo import Chunk, Document
 from miniflamingo.data.accumulate import StepLoader
+from miniflamingo.data.source import SourceConfig
 from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig
 from miniflamingo.training.module import FlamingoModule
 from miniflamingo.training.optim import OptimConfig
@@ -42,7 +43,7 @@ class Dealt(L.LightningDataModule):
     def __init__(self, processor, ranks: int, accumulated: int) -> None:
         super().__init__()
         self.processor, self.ranks, self.accumulated = processor, ranks, accumulated
-        self.sources = {"pairs": None, "documents": None}
+        self.sources = {name: SourceConfig([], STEP) for name in ("pairs", "documents")}
 
     def batches(self, source):
         size = STEP // (self.ranks * self.accumulated)

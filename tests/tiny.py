@@ -145,8 +145,8 @@ def encoded(image: Image.Image, ending: str = "PNG") -> bytes:
     return file.getvalue()
 
 
-def clip(frames, size=(32, 24), ending="mp4", codec="mpeg4", path=None, **settings):
-    """A clip whose n-th frame is grey of level 8 n."""
+def clip(frames, size=(32, 24), ending="mp4", codec="mpeg4", path=None, marked=False, **settings):
+    """A clip whose n-th frame is grey of level 8 n, its first corner white if marked."""
     file = io.BytesIO()
     with av.open(path or file, "w", format=ending, **settings) as container:
         stream = container.add_stream(codec, rate=10)
@@ -155,6 +155,8 @@ def clip(frames, size=(32, 24), ending="mp4", codec="mpeg4", path=None, **settin
         stream.bit_rate = 4_000_000
         for level in range(frames):
             picture = np.full((size[1], size[0], 3), 8 * level, dtype=np.uint8)
+            if marked:
+                picture[: size[1] // 2, : size[0] // 4] = 255
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
     return path.read_bytes() if path else file.getvalue()

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from miniflamingo.cli import fewshot
 from miniflamingo.cli.fit import run_command
-from miniflamingo.evaluation.tasks import check_shots, load_queries, load_task
+from miniflamingo.evaluation.results import read_results
+from miniflamingo.evaluation.tasks import check_shots, load_data, load_task
 from miniflamingo.latents.ablation import (
     AS_IT_IS,
     VARIANTS,
@@ -25,8 +26,8 @@ from miniflamingo.latents.ablation import (
     draw_ablation,
 )
 from miniflamingo.latents.grounding import losses_of, losses_without_each_latent
-from miniflamingo.latents.logs import read_curves
 from miniflamingo.model.parameters import count_parameters
+from miniflamingo.training.logs import read_curves
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"some of: {', '.join(repr(name) for name in names)}; all if left",
     )
     parser.add_argument("--shots", type=int, default=4, help="of the few-shot task")
-    parser.add_argument("--queries", type=int, default=20, help="only the first so many")
+    parser.add_argument("--queries", type=int, default=20, help="only a fixed sample of so many")
 
 
 def few_shot(args: argparse.Namespace, model: Path, out: Path) -> dict[str, float]:
@@ -55,10 +56,13 @@ def few_shot(args: argparse.Namespace, model: Path, out: Path) -> dict[str, floa
         "--task": args.task,
         "--shots": args.shots,
         "--queries": args.queries,
+        "--looking": 0,
         "--out": out,
     }
     fewshot.main([str(each) for pair in options.items() for each in pair])
-    return json.loads((out / "results.json").read_text())["metrics"][str(args.shots)]
+    summary = read_results(out).find("real", args.shots)
+    assert summary is not None
+    return {name: score.mean for name, score in summary.scores.items()}
 
 
 def last_logged(run: Path, name: str) -> float:
@@ -139,7 +143,7 @@ def claim(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run what is not there yet, seed after seed, and tell all."""
-    check_shots(load_queries(load_task(args.task), args.queries), [args.shots])
+    check_shots(load_data(load_task(args.task), args.queries), [args.shots])
     claim(args)
     chosen = [variant for variant in VARIANTS if variant.name in args.variants]
     console = Console()

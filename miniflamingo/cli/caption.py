@@ -11,6 +11,7 @@ from transformers.utils.logging import disable_progress_bar
 from miniflamingo import Chunk, Document, MiniFlamingo, MiniFlamingoProcessor
 from miniflamingo.data.images import load_image
 from miniflamingo.generation.complete import Decoding, complete
+from miniflamingo.generation.reader import Reader
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -42,6 +43,6 @@ def main(arguments: list[str]) -> None:
     model = MiniFlamingo.from_pretrained(args.model).to(device)
     processor = MiniFlamingoProcessor.from_pretrained(args.model)
     decoding = Decoding(args.max_new_tokens, args.beams)
-    captions = complete(model, processor, prompts, decoding)
+    captions = complete(Reader(model, processor), prompts, decoding)
     for name, text in zip(args.images, captions, strict=True):
         print(json.dumps({"image": name, "caption": text}) if args.json else f"{name}: {text}")

@@ -21,7 +21,7 @@ from miniflamingo.cli.describe_memory import choices, choices_table, recipe_memo
 from miniflamingo.cli.fit import FlamingoCLI
 from miniflamingo.cli.preflight import outline_recipe, quiet
 from miniflamingo.data.datamodule import InterleavedData
-from miniflamingo.model.costs import DocumentShape, Flops, step_flops
+from miniflamingo.model.costs import UNITS, DocumentShape, Flops, step_flops
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.parameters import count_parameters, parameter_table
 from miniflamingo.training.module import FlamingoModule
@@ -31,15 +31,6 @@ NOT_NEEDED = {
     "data.validation": {"urls": "", "batch_size": 1},
 }
 """What ``fit`` requires of a recipe and no size depends on, so that a model's file is enough."""
-
-UNITS = {
-    "frozen image encoder": "image",
-    "resampler": "image",
-    "media keys and values": "image",
-    "gated cross-attention": "token",
-    "frozen language model": "token",
-    "vocabulary projection": "label",
-}
 
 
 class Recipe(FlamingoCLI):

@@ -23,9 +23,9 @@ from miniflamingo.latents.curves import (
 from miniflamingo.latents.grid import patch_grid
 from miniflamingo.latents.grounding import grounding, losses_without_each_latent
 from miniflamingo.latents.held_out import encode_pictures, read_documents
-from miniflamingo.latents.logs import read_curves
 from miniflamingo.latents.look import gated_places, pictures_of
 from miniflamingo.latents.snapshot import read_history
+from miniflamingo.training.logs import read_curves
 
 SHOWN = 6
 """Pictures on a sheet of groups."""

@@ -88,9 +88,9 @@ def check_numbers(config: Namespace) -> None:
         raise ValueError("data.sources is empty; name at least one source of training documents.")
     least = {"data.max_tokens": 1, "data.num_workers": 0, "data.validation.batch_size": 1}
     least |= {f"data.sources.{name}.batch_size": 1 for name in config.data.sources}
-    least |= {f"model.resampler.{size}": 1 for size in ("latents", "depth", "heads", "head_width")}
+    least |= {f"model.resampler.{size}": 1 for size in ("latents", "heads", "head_width")}
     least |= {f"model.xattn.{size}": 1 for size in ("every", "heads", "head_width", "ffw_mult")}
-    least |= {"model.resampler.max_frames": 1, "model.xattn.first": 0}
+    least |= {"model.resampler.max_frames": 1, "model.resampler.depth": 0, "model.xattn.first": 0}
     least |= {"model.optim.warmup_steps": 0, "model.optim.lr": 0}
     for key, smallest in least.items():
         found = value_at(config, key)

@@ -29,7 +29,7 @@ class Encoded(NamedTuple):
 def encode_chunk(
     chunk: Chunk, tokenizer: PreTrainedTokenizerBase, tokens: MediaTokens
 ) -> tuple[list[int], list[int]]:
-    """Encode ``<image>text<|endofchunk|>``; an open chunk has neither text nor end.
+    """Encode ``<image>text<|endofchunk|>``; an open chunk has no end and perhaps no text.
 
     Returns:
         Token ids and labels: text and end are to be predicted, the tag is not.
@@ -40,6 +40,7 @@ def encode_chunk(
         # A text that spells out a tag, a web page on HTML say, must not ask for a picture.
         text = tokenizer(chunk.text, add_special_tokens=False, split_special_tokens=True)
         text = text["input_ids"]
+    if not chunk.is_open:
         text = [*text, tokens.end_of_chunk]
     return tag + text, [IGNORE] * len(tag) + text
 

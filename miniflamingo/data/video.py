@@ -67,7 +67,10 @@ def _stream(container: InputContainer, name: str) -> av.VideoStream:
             "clip_broken",
             f"the clip {name} has no video stream that decodes, or was cut before its index.",
         )
-    streams[0].codec_context.thread_count = 1  # reading processes share the cores already
+    context = streams[0].codec_context
+    if context.width and context.height:  # else the frames will tell
+        check_size((context.width, context.height), name)
+    context.thread_count = 1  # reading processes share the cores already
     return streams[0]
 
 

@@ -31,7 +31,7 @@ def text_only_completions(
     model = AutoModelForCausalLM.from_pretrained(language, dtype="auto").eval()
     for start in range(0, len(prompts), batch_size):
         batch = prompts[start : start + batch_size]
-        lines = ["".join(f"{c.text}\n" for c in p.chunks if c.text is not None) for p in batch]
+        lines = ["".join((c.text or "") + "\n" * (not c.is_open) for c in p.chunks) for p in batch]
         inputs = tokenizer(lines, return_tensors="pt", padding=True)
         out = model.generate(  # type: ignore[misc]  # a protocol that no type fulfils
             **inputs, max_new_tokens=max_new_tokens, do_sample=False

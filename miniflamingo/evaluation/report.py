@@ -1,169 +1,193 @@
-"""What people look at: a table, a curve, a sheet of examples."""
+"""What people read: tables for the terminal and for Markdown."""
 
 from __future__ import annotations
 
-import json
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib
 from rich.table import Table
 
-from miniflamingo.data.images import load_image
 from miniflamingo.document import Document
-from miniflamingo.evaluation.runner import Prediction
-from miniflamingo.evaluation.tasks import prompt
+from miniflamingo.evaluation.plots import draw_curve, draw_samples
+from miniflamingo.evaluation.prediction import CONDITIONS, Prediction
+from miniflamingo.evaluation.results import Results
+from miniflamingo.evaluation.summary import Score, Summary
 
-matplotlib.use("agg")
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
+Rows = list[list[str]]
 
-Results = Mapping[str, Any]
+LABELS = {
+    "cider": "CIDEr-D",
+    "bleu1": "BLEU-1",
+    "bleu2": "BLEU-2",
+    "bleu3": "BLEU-3",
+    "bleu4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "meteor": "METEOR",
+    "spice": "SPICE",
+    "clip_score": "CLIPScore",
+}
+"""Scores shown as numbers; all others are shares of queries, shown in per cent."""
 
-GREEN, RED, BLUE, GREY = "#1a7f37", "#cf222e", "#0969da", "#6e7781"
+PICTURES = {
+    "real": "its own",
+    "support_shuffled": "support pictures in another order",
+    "query_swapped": "another query's in the query's place",
+    "no_media": "none",
+}
 
 
-def percent_or_score(name: str, value: float) -> str:
-    """CIDEr and BLEU as numbers, shares as percentages."""
-    return f"{value:.2f}" if "cider" in name or "bleu" in name else f"{100 * value:.1f}%"
+def label(name: str) -> str:
+    """A score's name for people."""
+    return LABELS.get(name) or name.replace("_", " ").replace("vqa", "VQA")
 
 
-def table_rows(results: Results) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: one row a metric, one column a number of shots."""
-    metrics = results["metrics"]
-    names = list(next(iter(metrics.values())))
-    header = ["shots", *metrics]
-    rows = [[n, *(percent_or_score(n, column[n]) for column in metrics.values())] for n in names]
-    return header, rows
+def number(name: str, value: float) -> str:
+    """A score's value for people."""
+    return f"{value:.3f}" if name in LABELS else f"{100 * value:.1f}%"
+
+
+def with_deviation(name: str, score: Score) -> str:
+    """Mean, and its standard deviation over seeds if there are several."""
+    text = number(name, score.mean)
+    return text if score.sd is None else f"{text} ± {number(name, score.sd)}"
+
+
+def real_summaries(results: Results) -> list[Summary]:
+    """Those of the real pictures, by shots."""
+    return [each for each in results.summaries if each.condition == "real"]
+
+
+def score_rows(results: Results) -> Rows:
+    """Header and rows: one row a score, one column a number of shots."""
+    columns = real_summaries(results)
+    rows = [["shots", *(str(each.shots) for each in columns)]]
+    for name in columns[0].scores:
+        scores = [each.scores[name] for each in columns]
+        rows.append([label(name), *(with_deviation(name, score) for score in scores)])
+        if name == results.headline:
+            ends = [(score.low, score.high) for score in scores]
+            texts = [f"{number(name, low or 0)} to {number(name, high or 0)}" for low, high in ends]
+            rows.append(["95% interval", *texts])
+    return rows
+
+
+def looking_rows(results: Results) -> Rows:
+    """Header and rows: the headline score by which pictures were shown, and the query loss.
+
+    Real pictures are scored on the same queries as the others. Empty if no others were shown.
+    """
+    name = results.headline
+    columns = [s for s in results.shots if any(others(results, s))]
+    rows: Rows = []
+    for condition in CONDITIONS if columns else ():
+        cells = [results.find(condition, shots) for shots in columns]
+        if not any(cells):
+            continue
+        values = [each and each.scores[name].mean for each in cells]
+        if condition == "real":
+            values = [next(o.real for o in others(results, s)) for s in columns]
+        texts = ["-" if value is None else number(name, value) for value in values]
+        rows.append([PICTURES[condition], *texts])
+        if any(each and each.loss is not None for each in cells):
+            losses = ["-" if e is None or e.loss is None else f"{e.loss:.3f}" for e in cells]
+            rows.append([f"{PICTURES[condition]}: query loss", *losses])
+    return [[f"{label(name)} by pictures, shots", *map(str, columns)], *rows] if rows else []
+
+
+def others(results: Results, shots: int) -> list[Summary]:
+    """Summaries of other than the real pictures at one number of shots, on the same queries."""
+    found = [results.find(condition, shots) for condition in CONDITIONS[1:]]
+    return [each for each in found if each is not None and each.real is not None]
+
+
+def baseline_rows(results: Results) -> Rows:
+    """Header and rows: one row a baseline, one column a score. Empty if there are none."""
+    found = [each for each in results.summaries if each.condition not in CONDITIONS]
+    if not found:
+        return []
+    rows = [["baseline", *map(label, found[0].scores)]]
+    for each in found:
+        texts = [number(name, score.mean) for name, score in each.scores.items()]
+        rows.append([f"{each.condition}, {each.shots} shots", *texts])
+    return rows
 
 
 def terminal_tables(results: Results) -> list[Table]:
-    """The metrics, and the baselines if there are any, as tables for the terminal."""
-    header, rows = table_rows(results)
-    table = Table(*header, title=f"few-shot {results['task']}, {results['queries']} queries")
-    for row in rows:
-        if not row[0].startswith("swapped_") or row[0] == "swapped_cider":
-            table.add_row(*row)
-    if not results.get("baselines"):
-        return [table]
-    header, rows = baseline_rows(results)
-    baselines = Table(*header)
-    for row in rows:
-        baselines.add_row(*row)
-    return [table, baselines]
+    """All tables that there are, for the terminal."""
+    titles = (f"few-shot {results.task}, {results.model}", "is it looking?", "baselines")
+    tables = []
+    for rows, title in zip(all_rows(results), titles, strict=True):
+        if rows:
+            table = Table(*rows[0], title=title)
+            for row in rows[1:]:
+                table.add_row(*row)
+            tables.append(table)
+    return tables
 
 
-def baseline_rows(results: Results) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: one row a baseline, one column a metric."""
-    baselines = results["baselines"]
-    names = list(next(iter(baselines.values())))
-    rows = [
-        [label, *(percent_or_score(name, scores[name]) for name in names)]
-        for label, scores in baselines.items()
-    ]
-    return ["baseline", *names], rows
+def all_rows(results: Results) -> tuple[Rows, Rows, Rows]:
+    """Scores, what pictures do, baselines."""
+    return score_rows(results), looking_rows(results), baseline_rows(results)
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
+def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table, the header first."""
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     return ["| " + " | ".join(cells) + " |" for cells in lines]
 
 
-def markdown(results: Results) -> str:
-    """The whole report in Markdown."""
+def markdown(results: Results, looking_line: str | None) -> str:
+    """The whole report in Markdown.
+
+    Args:
+        results: Of the run.
+        looking_line: One line on what the pictures do; None where only real ones were shown.
+    """
+    scores, looking, baselines = all_rows(results)
+    first = real_summaries(results)[0]
+    seeds = f"{len(first.seeds)} seed" + ("s" if len(first.seeds) > 1 else "")
     lines = [
-        f"# Few-shot {results['task']}",
+        f"# Few-shot {results.task}",
         "",
-        f"Model `{results['model']}`, {results['queries']} held-out queries. CIDEr-D is on the "
-        "0 to 10 scale. *Swapped* shows another query's picture and keeps the rest of the prompt: "
-        "what is left of the score then is not due to the picture.",
-        "",
-        *markdown_table(*table_rows(results)),
+        f"Model `{results.model}`, {first.queries} queries, {seeds}. ± is the standard deviation "
+        "over seeds; the interval holds 95% of bootstrap resamples of the queries.",
     ]
-    if results.get("baselines"):
-        lines += ["", *markdown_table(*baseline_rows(results))]
+    if results.headline == "cider":
+        lines += ["", "CIDEr-D is on its own scale of 0 to 10; papers print it times 100."]
+    lines += ["", *markdown_table(scores)]
+    if looking_line:
+        lines += ["", "## Is it looking?", "", looking_line, "", *markdown_table(looking)]
+    if baselines:
+        lines += ["", "## Baselines", "", *markdown_table(baselines)]
     lines += ["", "![curve](curve.png)", "", "![samples](samples.png)", "", "## Protocol", ""]
-    lines += [f"- {name}: {value}" for name, value in results["protocol"].items()]
+    lines += [f"- {name}: {value}" for name, value in results.protocol.items()]
+    lines += ["", f"Protocol `{results.protocol_hash}`; fingerprints and versions:", ""]
+    lines += [f"- {name}: `{hash_[:16]}`" for name, hash_ in results.fingerprints.items()]
+    lines += [f"- {name} {version}" for name, version in results.versions.items()]
     return "\n".join(lines) + "\n"
 
 
-def draw_curve(results: Results, file: Path) -> None:
-    """CIDEr-D over shots, real and swapped, and the share of facts right."""
-    metrics = results["metrics"]
-    shots = [int(k) for k in metrics]
-    places = range(len(shots))
-    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for name, label, colour in (
-        ("cider", "real pictures", BLUE),
-        ("swapped_cider", "query picture swapped", RED),
-    ):
-        values = [metrics[str(k)][name] for k in shots]
-        left.plot(places, values, "o-", color=colour, label=label)
-    for place, (name, scores) in enumerate((results.get("baselines") or {}).items()):
-        left.axhline(scores["cider"], color=GREY, ls=("--", ":")[place % 2], lw=1, label=name)
-    left.set(title="captions", ylabel="CIDEr-D (0 to 10)", xlabel="shots", ylim=(0, None))
-    left.legend(frameon=False)
-    scores = next(iter(metrics.values()))
-    for name in scores:
-        if name not in ("cider", "bleu4") and not name.startswith("swapped_"):
-            values = [100 * metrics[str(k)][name] for k in shots]
-            right.plot(places, values, "o-", label=name)
-    right.set(title="right in the caption", ylabel="% of queries", xlabel="shots", ylim=(0, 102))
-    right.legend(frameon=False)
-    for axes in (left, right):
-        axes.set_xticks(list(places), [str(k) for k in shots])
-        axes.spines[["top", "right"]].set_visible(False)
-    fig.savefig(file, dpi=150)
-    plt.close(fig)
-
-
-def draw_samples(
-    documents: Sequence[Document],
+def write_report(
+    results: Results,
     predictions: Sequence[Prediction],
-    shots: int,
-    seed: int,
-    file: Path,
-    rows: int = 6,
-) -> None:
-    """A sheet: support pictures with captions, the query, its prediction and truth."""
-    texts = {
-        (p.condition, p.key): p for p in predictions if p.shots == shots and p.condition == "real"
-    }
-    shown = documents[:rows]
-    columns = min(shots, 4)
-    fig, grid = plt.subplots(
-        len(shown), columns + 2, figsize=(2.1 * (columns + 2), 2.7 * len(shown)), squeeze=False
-    )
-    for row, document in zip(grid, shown, strict=True):
-        asked = prompt(document, shots, seed)
-        for axes, chunk in zip(row, asked.chunks[shots - columns : shots], strict=False):
-            _picture(axes, chunk.frames[0], chunk.text or "", GREY)
-        prediction = texts["real", document.key]
-        right = prediction.prediction == prediction.truth
-        query = document.chunks[-1].frames[0]
-        _picture(row[columns], query, prediction.prediction, GREEN if right else RED)
-        row[columns + 1].axis("off")
-        truth = textwrap.fill(prediction.truth, 24)
-        row[columns + 1].text(0, 0.5, f"truth:\n{truth}", va="center", fontsize=8)
-    grid[0][columns].set_title("query, prediction", fontsize=9)
-    if columns:
-        grid[0][0].set_title(f"support ({shots} shots, the last {columns})", fontsize=9, loc="left")
-    fig.tight_layout()
-    fig.savefig(file, dpi=110)
-    plt.close(fig)
+    prompt_of: Callable[[Prediction], Document],
+    looking_line: str | None,
+    folder: Path,
+) -> list[Path]:
+    """Write ``report.md``, ``curve.png`` and ``samples.png``.
 
+    Args:
+        results: Of the run.
+        predictions: Of the run, with scores filled in.
+        prompt_of: The document that the model completed for a prediction.
+        looking_line: As for ``markdown``.
+        folder: That holds ``results.json``.
 
-def _picture(axes: Axes, source: Any, caption: str, colour: str) -> None:
-    axes.imshow(load_image(source))
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.set_xlabel(textwrap.fill(caption, 24), fontsize=8, color=colour)
-
-
-def write_predictions(predictions: Sequence[Prediction], file: Path) -> None:
-    """One JSON object a line."""
-    lines = [json.dumps(prediction._asdict()) for prediction in predictions]
-    file.write_text("\n".join(lines) + "\n")
+    Returns:
+        The files.
+    """
+    report, curve, samples = (folder / f for f in ("report.md", "curve.png", "samples.png"))
+    report.write_text(markdown(results, looking_line))
+    draw_curve(results, curve)
+    draw_samples(predictions, prompt_of, results.shots[-1], samples)
+    return [report, curve, samples]

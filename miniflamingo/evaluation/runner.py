@@ -1,142 +1,239 @@
-"""Run a few-shot evaluation: prompts, completions, scores."""
+"""Run a few-shot evaluation cell by cell: prompts, answers, scores."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
-from torchmetrics.text import BLEUScore
 from tqdm import tqdm
 
-from miniflamingo.data.processor import MiniFlamingoProcessor
 from miniflamingo.document import Document
-from miniflamingo.evaluation.baselines import text_only_completions
-from miniflamingo.evaluation.captioning import CiderD, facts_right, words
-from miniflamingo.evaluation.tasks import Task, prompt
+from miniflamingo.evaluation.example import Example
+from miniflamingo.evaluation.facts import facts_right
+from miniflamingo.evaluation.metrics import metric_for
+from miniflamingo.evaluation.prediction import Prediction, read_predictions, write_predictions
+from miniflamingo.evaluation.prompts import (
+    Prompt,
+    clean,
+    continuation,
+    make_prompt,
+    permuted,
+    with_pictures,
+)
+from miniflamingo.evaluation.ranks import ALONE, Ranks
+from miniflamingo.evaluation.support import Choose
+from miniflamingo.evaluation.tasks import Task, TaskData
 from miniflamingo.generation.complete import complete
-from miniflamingo.model.flamingo import MiniFlamingo
+from miniflamingo.generation.likelihood import log_likelihoods, mean_losses
+from miniflamingo.generation.reader import Reader
 
-Vocabulary = dict[str, dict[str, list[str]]]
+Progress = Callable[[int], object]
+
+LIKELIHOODS_KEPT = 5
 
 
-class Prediction(NamedTuple):
-    """One completion and what it is held against.
+class Cell(NamedTuple):
+    """One run over the queries.
 
     Attributes:
-        condition: ``real`` pictures, the query's ``swapped``, or the name of a baseline.
-        shots: How many solved examples the prompt showed.
-        key: Of the query.
-        prediction: The completion.
-        truth: The query's true caption.
-        right: Fact -> whether the prediction mentions exactly what is true.
+        condition: As in ``Prediction``.
+        shots: How many solved examples each prompt shows.
+        seed: Draws them.
     """
 
     condition: str
     shots: int
-    key: str
-    prediction: str
-    truth: str
-    right: dict[str, bool]
+    seed: int
+
+    def file(self, folder: Path) -> Path:
+        """Where its predictions are kept."""
+        return folder / f"{self.shots}-{self.seed}-{self.condition.replace(' ', '_')}.jsonl"
 
 
-def prompts_for(
-    documents: Sequence[Document], shots: int, seed: int, swapped: bool
-) -> list[Document]:
-    """The prompts of all queries, each with its own query picture or with the next query's."""
-    others = [*documents[1:], documents[0]]
-    return [
-        prompt(document, shots, seed, other.chunks[-1] if swapped else None)
-        for document, other in zip(documents, others, strict=True)
-    ]
+@dataclass(frozen=True)
+class Evaluation:
+    """What is the same for all cells.
+
+    Attributes:
+        reader: The model.
+        task: What to do.
+        data: Its examples.
+        choose: How shots are chosen.
+        permutations: Orders of the shots over which a classifying task averages.
+        batch_size: Prompts (classes, where a task classifies) at a time.
+        ranks: The processes that share the queries.
+    """
+
+    reader: Reader
+    task: Task
+    data: TaskData
+    choose: Choose
+    permutations: int = 1
+    batch_size: int = 32
+    ranks: Ranks = ALONE
+
+
+class Answer(NamedTuple):
+    """What a model made of a prompt.
+
+    Attributes:
+        completion: As written, or the most likely class.
+        text: The cleaned completion, which is scored.
+        likelihoods: Of the likeliest classes, where a task classifies.
+    """
+
+    completion: str
+    text: str
+    likelihoods: dict[str, float]
+
+
+def prompts_of(
+    task: Task, queries: Sequence[Example], choose: Choose, shots: int, seed: int
+) -> list[Prompt]:
+    """The prompts of all queries at one number of shots."""
+    count = shots or task.text_examples
+    return [make_prompt(task, query, choose(query, count, seed), shots, seed) for query in queries]
+
+
+def write_answers(
+    run: Evaluation, documents: Sequence[Document], blank: bool, progress: Progress
+) -> list[Answer]:
+    """Let the model write its answers."""
+    texts = complete(run.reader, documents, run.task.decoding, run.batch_size, blank, progress)
+    return [Answer(text, clean(text, run.task.stop), {}) for text in texts]
+
+
+def choose_answers(
+    run: Evaluation,
+    prompts: Sequence[Prompt],
+    documents: Sequence[Document],
+    blank: bool,
+    progress: Progress,
+) -> list[Answer]:
+    """Find the class that the model finds most likely, averaged over orders of the shots.
+
+    Source: Flamingo, appendix B.2.1.
+    """
+    classes = run.data.classes
+    texts = [[continuation(run.task, p.query.question, name) for name in classes] for p in prompts]
+    sums = [[0.0] * len(classes) for _ in prompts]
+    for permutation in range(run.permutations):
+        orders = [permuted(document, permutation) for document in documents]
+        found = log_likelihoods(run.reader, orders, texts, run.batch_size, blank, progress)
+        for row, more in zip(sums, found, strict=True):
+            row[:] = [old + new / run.permutations for old, new in zip(row, more, strict=True)]
+    answers = []
+    for row in sums:
+        ranked = sorted(zip(classes, row, strict=True), key=lambda pair: -pair[1])
+        answers.append(Answer(ranked[0][0], ranked[0][0], dict(ranked[:LIKELIHOODS_KEPT])))
+    return answers
 
 
 def judge(
-    documents: Sequence[Document],
-    completions: Iterable[str],
-    condition: str,
-    shots: int,
-    vocabulary: Vocabulary,
+    run: Evaluation,
+    cell: Cell,
+    prompts: Sequence[Prompt],
+    answers: Sequence[Answer],
+    losses: dict[str, float],
 ) -> list[Prediction]:
-    """Hold completions against the true captions and facts, with a progress bar."""
-    bar = tqdm(completions, f"{shots} shots, {condition}", len(documents), leave=False)
+    """Hold answers against references and facts; scores come when all ranks' are together."""
+    vocabulary = run.data.vocabulary
     predictions = []
-    for document, text in zip(documents, bar, strict=True):
-        facts = {name: document.meta["facts"][name] for name in vocabulary}
-        truth = document.chunks[-1].text
-        assert truth is not None
-        right = facts_right(text, facts, vocabulary)
-        predictions.append(Prediction(condition, shots, document.key, text, truth, right))
+    for (query, _, _, support), (completion, text, likelihoods) in zip(
+        prompts, answers, strict=True
+    ):
+        facts = {name: query.facts[name] for name in vocabulary}
+        predictions.append(
+            Prediction(
+                *cell,
+                key=query.key,
+                support=support,
+                completion=completion,
+                answer=text,
+                references=list(query.answers),
+                facts=facts_right(text, facts, vocabulary),
+                loss=losses.get(query.key),
+                likelihoods=likelihoods,
+            )
+        )
     return predictions
 
 
-def score(predictions: Sequence[Prediction]) -> dict[str, float]:
-    """CIDEr-D (0 to 10), BLEU-4, exact captions and facts right (0 to 1)."""
-    cider, bleu = CiderD(), BLEUScore(n_gram=4)
-    candidates = [each.prediction for each in predictions]
-    references = [[each.truth] for each in predictions]
-    cider.update(candidates, references)
-    bleu.update(
-        [" ".join(words(text)) for text in candidates],
-        [[" ".join(words(ref)) for ref in refs] for refs in references],
-    )
-    exact = [words(each.prediction) == words(each.truth) for each in predictions]
-    facts = {
-        name: sum(each.right[name] for each in predictions) / len(predictions)
-        for name in predictions[0].right
-    }
-    return {
-        "cider": float(cider.compute()),
-        "bleu4": float(bleu.compute()),
-        "exact": sum(exact) / len(exact),
-        **facts,
-    }
+def with_scores(task: Task, predictions: Sequence[Prediction]) -> list[Prediction]:
+    """Score predictions as one set, which CIDEr's document frequencies are taken from."""
+    answers, references = [p.answer for p in predictions], [p.references for p in predictions]
+    scores = metric_for(task.metric).score_each(answers, references)
+    return [p._replace(score=score) for p, score in zip(predictions, scores, strict=True)]
 
 
-def evaluate(
-    model: MiniFlamingo,
-    processor: MiniFlamingoProcessor,
-    task: Task,
-    documents: Sequence[Document],
-    vocabulary: Vocabulary,
-    shots: int,
-    seed: int,
-    batch_size: int,
+def run_cell(
+    run: Evaluation, cell: Cell, queries: Sequence[Example], measured: Collection[str] = ()
 ) -> list[Prediction]:
-    """Predict with real and with swapped query pictures at one number of shots."""
-    predictions = []
-    for condition in ("real", "swapped"):
-        prompts = prompts_for(documents, shots, seed, condition == "swapped")
-        completions = complete(model, processor, prompts, task.decoding, batch_size)
-        predictions += judge(documents, completions, condition, shots, vocabulary)
+    """Answer the queries of one cell, each on one rank.
+
+    Args:
+        run: What is the same for all cells.
+        cell: Shots, seed and condition.
+        queries: To be answered.
+        measured: Ids of those whose first reference's loss is measured too.
+
+    Returns:
+        Predictions in the order of the queries, on every rank.
+    """
+    prompts = prompts_of(run.task, queries, run.choose, cell.shots, cell.seed)
+    documents = with_pictures(prompts, cell.condition)
+    mine, shown = run.ranks.share(prompts), run.ranks.share(documents)
+    blank = cell.condition == "no_media"
+    name = f"{cell.shots} shots, seed {cell.seed}, {cell.condition}"
+    total = len(mine) * (run.permutations if run.task.classify else 1)
+    with tqdm(total=total, desc=name, unit="prompt", disable=run.ranks.rank > 0) as bar:
+        if run.task.classify:
+            answers = choose_answers(run, mine, shown, blank, bar.update)
+        else:
+            answers = write_answers(run, shown, blank, bar.update)
+    losses = query_losses(run, mine, shown, measured, blank)
+    return with_scores(run.task, run.ranks.gather(judge(run, cell, mine, answers, losses)))
+
+
+def query_losses(
+    run: Evaluation,
+    prompts: Sequence[Prompt],
+    documents: Sequence[Document],
+    measured: Collection[str],
+    blank: bool,
+) -> dict[str, float]:
+    """Mean loss of the tokens of the first reference, in nats, of each query to be measured."""
+    chosen = [
+        (prompt.query, document)
+        for prompt, document in zip(prompts, documents, strict=True)
+        if prompt.query.key in measured
+    ]
+    texts = [continuation(run.task, query.question, query.answers[0]) for query, _ in chosen]
+    shown = [document for _, document in chosen]
+    losses = mean_losses(run.reader, shown, texts, run.batch_size, blank)
+    return {query.key: loss for (query, _), loss in zip(chosen, losses, strict=True)}
+
+
+def kept_or_run(
+    run: Evaluation,
+    cell: Cell,
+    folder: Path,
+    compute: Callable[[], list[Prediction]],
+) -> list[Prediction]:
+    """Read a finished cell's predictions, or compute and keep them.
+
+    Args:
+        run: Whose ranks agree on what is finished: rank 0 reads and writes.
+        cell: Which.
+        folder: Of the cells.
+        compute: Called on every rank.
+    """
+    file = cell.file(folder)
+    if run.ranks.agree(file.is_file()):
+        return run.ranks.agree(read_predictions(file) if run.ranks.rank == 0 else [])
+    predictions = compute()
+    if run.ranks.rank == 0:
+        write_predictions(predictions, file)
     return predictions
-
-
-def evaluate_baselines(
-    model: MiniFlamingo,
-    processor: MiniFlamingoProcessor,
-    task: Task,
-    documents: Sequence[Document],
-    vocabulary: Vocabulary,
-    shots: int,
-    seed: int,
-    batch_size: int,
-) -> list[Prediction]:
-    """Predict with the plain language model on text alone, and with the model before training."""
-    prompts = prompts_for(documents, shots, seed, swapped=False)
-    length = task.decoding.max_new_tokens
-    lines = text_only_completions(model.config.language, prompts, length, batch_size)
-    predictions = judge(documents, lines, "text-only language model", shots, vocabulary)
-    untrained = MiniFlamingo.build(model.config).eval().to(model.device)
-    completions = complete(untrained, processor, prompts, task.decoding, batch_size)
-    return predictions + judge(documents, completions, "untrained model", shots, vocabulary)
-
-
-def summarise(predictions: Sequence[Prediction], shots: Sequence[int]) -> dict[str, dict]:
-    """Metrics by number of shots, those with swapped query pictures under ``swapped_`` names."""
-    metrics: dict[str, dict[str, float]] = {}
-    for k in shots:
-        for condition, prefix in (("real", ""), ("swapped", "swapped_")):
-            group = [p for p in predictions if p.shots == k and p.condition == condition]
-            scores = {prefix + name: value for name, value in score(group).items()}
-            metrics.setdefault(str(k), {}).update(scores)
-    return metrics

@@ -1,89 +1,229 @@
-"""A task is data: what to ask, with which examples, how to decode."""
+"""A task is data: what to ask of which pictures, how to show examples, to decode and to score."""
 
 from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from string import Formatter
+from typing import Any, NamedTuple
 
 import yaml
 
-from miniflamingo.data.layouts.choose import to_document
-from miniflamingo.data.shards import find_shards, read_samples
-from miniflamingo.document import Chunk, Document
+from miniflamingo.document import ImageSource
+from miniflamingo.evaluation.example import Example
+from miniflamingo.evaluation.layouts import check_source, read_source
+from miniflamingo.evaluation.metrics import metric_for
 from miniflamingo.generation.complete import Decoding
+from miniflamingo.generation.reader import picture_id
 
 TASKS = Path("configs/tasks")
+Vocabulary = dict[str, dict[str, list[str]]]
 
 
 @dataclass(frozen=True)
 class Task:
-    """Captioning of held-out queries, each with a support set of its own.
+    """What a few-shot evaluation does.
 
     Attributes:
         name: For reports.
-        shards: Documents whose last chunk is the query and whose other chunks are its support.
+        queries: Layout of the files that are asked about, and its arguments (``layouts``).
+        support: The same for the files that examples are drawn from. None where each query comes
+            with examples of its own (layout ``shards``).
+        metric: ``captioning``, ``vqa`` or ``accuracy``.
+        template: A solved example's text. ``{answer}`` stands at its end, ``{question}`` may stand
+            before; the prompt of a query ends where its answer would begin.
+        separator: Ends each solved example's text, before its end of chunk.
+        stop: A completion is cut where one of these begins.
+        classify: Whether to choose the most likely of all answers that occur instead of writing.
+        text_examples: Examples that a prompt of 0 shots shows without their pictures, so that the
+            model knows what is asked. Source: Flamingo, section 3.1 (two).
+        support_size: Examples to draw the support set from all those in ``support``.
+            Source: Flamingo, appendix B.2.1 (2,048).
         vocabulary: JSON file, fact -> value -> words that mention it; None scores no facts.
         decoding: How to decode.
     """
 
     name: str
-    shards: str | list[str]
+    queries: dict[str, Any]
+    support: dict[str, Any] | None = None
+    metric: str = "captioning"
+    template: str = "{answer}"
+    separator: str = ""
+    stop: list[str] = field(default_factory=lambda: ["\n"])
+    classify: bool = False
+    text_examples: int = 2
+    support_size: int = 2048
     vocabulary: str | None = None
     decoding: Decoding = field(default_factory=Decoding)
+
+
+class TaskData(NamedTuple):
+    """The examples of a task.
+
+    Attributes:
+        queries: To be asked.
+        support: To draw shots from; empty where each query has its own.
+        classes: All answers that occur, sorted, where a task classifies; else none.
+        vocabulary: Fact -> value -> words that mention it.
+    """
+
+    queries: list[Example]
+    support: list[Example]
+    classes: list[str]
+    vocabulary: Vocabulary
+
+    def support_of(self, query: Example) -> Sequence[Example]:
+        """The examples that a query's shots are drawn from."""
+        return query.support or self.support
 
 
 def load_task(name: str) -> Task:
     """Read a task by its name (``configs/tasks/NAME.yaml``) or file.
 
     Raises:
-        ValueError: If there is no such file, or it has unknown or missing fields.
+        ValueError: If there is no such file, or its fields are not those of ``Task``.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else TASKS / f"{name}.yaml"
     if not path.is_file():
         known = sorted(each.stem for each in TASKS.glob("*.yaml"))
         raise ValueError(f"no task file {path}; known tasks: {', '.join(known) or 'none'}.")
-    values: dict[str, Any] = yaml.safe_load(path.read_text())
+    values = yaml.safe_load(path.read_text())
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds no fields; see configs/tasks/embedded.yaml.")
     unknown = values.keys() - {each.name for each in fields(Task)}
-    missing = {"name", "shards"} - values.keys()
+    missing = {"name", "queries"} - values.keys()
     if unknown or missing:
         raise ValueError(
             f"{path}: unknown fields {sorted(unknown)}, missing fields {sorted(missing)}."
         )
     try:
-        return Task(**{**values, "decoding": Decoding(**values.get("decoding", {}))})
+        task = Task(**{**values, "decoding": Decoding(**values.get("decoding", {}))})
     except TypeError as error:
         raise ValueError(f"{path}: field 'decoding': {error}") from error
+    check_task(task, path)
+    return task
 
 
-def load_queries(task: Task, limit: int | None = None) -> list[Document]:
-    """Read the task's documents: support chunks, then the query with its true caption.
-
-    Args:
-        task: Names the shards.
-        limit: At most so many, from the start.
+def check_task(task: Task, path: Path) -> None:
+    """The parts of a task must fit together.
 
     Raises:
-        ValueError: If there are no shards, or a document has no query picture or caption.
+        ValueError: Naming file and field.
     """
-    documents = []
-    for sample in read_samples(find_shards(task.shards)):
-        document = to_document(sample)
-        query = document.chunks[-1]
-        if query.image is None or query.text is None:
+    for name, source in (("queries", task.queries), ("support", task.support)):
+        try:
+            if source is not None:
+                check_source(source)
+        except ValueError as error:
+            raise ValueError(f"{path}: field {name!r}: {error}") from error
+    if not task.template.endswith("{answer}") or task.template.count("{answer}") != 1:
+        raise ValueError(
+            f"{path}: field 'template' is {task.template!r}; it must end with {{answer}}, once: "
+            "a prompt ends where the answer begins."
+        )
+    names = {name for _, name, _, _ in Formatter().parse(task.template) if name is not None}
+    if names - {"question", "answer"}:
+        raise ValueError(
+            f"{path}: field 'template' is {task.template!r}; it knows {{question}} and {{answer}} "
+            "alone. Write other braces twice."
+        )
+    try:
+        metric_for(task.metric)
+    except ValueError as error:
+        raise ValueError(f"{path}: field 'metric': {error}") from error
+    if task.classify and task.metric != "accuracy":
+        raise ValueError(f"{path}: a task that classifies has metric: accuracy.")
+
+
+def load_data(task: Task, limit: int | None = None) -> TaskData:
+    """Read a task's examples and check them, before any model is loaded.
+
+    Args:
+        task: Names the files.
+        limit: At most so many queries, the same ones each time.
+
+    Raises:
+        ValueError: If files are missing, an example or picture is, an id is there twice, or a query
+            is in its own support set.
+    """
+    queries = read_source(task.queries)
+    support = read_source(task.support) if task.support else []
+    classes = sorted({a for each in (*queries, *support) for a in each.answers})
+    check_leaks(queries, support)
+    queries = sample(queries, limit, "queries")
+    support = sample(support, task.support_size, "support")
+    vocabulary = load_vocabulary(task)
+    check_facts(queries, vocabulary)
+    for each in (*queries, *support):
+        if isinstance(each.image, Path) and not each.image.is_file():
             raise ValueError(
-                f"task {task.name!r}: the last chunk of {document.key!r} is the query; it needs "
-                "a picture and its true caption."
+                f"{each.file}: the picture {each.image} of {each.key!r} is not there. Correct the "
+                f"field 'images' of the task {task.name!r}, or take the example out."
             )
-        documents.append(document)
-        if len(documents) == limit:
-            break
-    return documents
+    return TaskData(queries, support, classes if task.classify else [], vocabulary)
 
 
-def load_vocabulary(task: Task) -> dict[str, dict[str, list[str]]]:
+def sample(examples: list[Example], size: int | None, name: str) -> list[Example]:
+    """At most so many examples, the same ones each time, in their own order."""
+    if size is None or size >= len(examples):
+        return examples
+    chosen = random.Random(name).sample(range(len(examples)), size)
+    return [examples[place] for place in sorted(chosen)]
+
+
+def check_leaks(queries: Sequence[Example], support: Sequence[Example]) -> None:
+    """No query's picture may be among its support set: the prompt would give the answer away.
+
+    Raises:
+        ValueError: Naming file and id.
+    """
+    shared = {picture_id(each.image): each for each in support}
+    for query in queries:
+        picture = picture_id(query.image)
+        own = {picture_id(each.image): each for each in query.support}
+        if leak := (own or shared).get(picture):
+            raise ValueError(
+                f"{query.file}: the picture of query {query.key!r} is also that of {leak.key!r} in "
+                f"its support set ({leak.file}), which would give the answer away. Take it out of "
+                "one of the two."
+            )
+
+
+def check_facts(queries: Sequence[Example], vocabulary: Vocabulary) -> None:
+    """Every query needs the facts that the vocabulary can find.
+
+    Raises:
+        ValueError: Naming the first query without one, and the fact.
+    """
+    for query in queries:
+        missing = vocabulary.keys() - query.facts.keys()
+        if missing:
+            raise ValueError(
+                f"{query.file}: the json of {query.key!r} lacks the facts {sorted(missing)} that "
+                "the task's vocabulary scores; add them under 'facts' or take them out of the "
+                "vocabulary."
+            )
+
+
+def check_shots(data: TaskData, shots: Sequence[int]) -> None:
+    """Every query needs as many support examples as the largest number of shots.
+
+    Raises:
+        ValueError: If a support set is smaller.
+    """
+    smallest = min(data.queries, key=lambda query: len(data.support_of(query)))
+    available = len(data.support_of(smallest))
+    if max(shots) > available:
+        raise ValueError(
+            f"--shots asks for {max(shots)} but the support set of {smallest.key!r} holds "
+            f"{available} examples; ask for at most {available}."
+        )
+
+
+def load_vocabulary(task: Task) -> Vocabulary:
     """Read the words that mention facts; empty if the task scores none.
 
     Raises:
@@ -100,50 +240,12 @@ def load_vocabulary(task: Task) -> dict[str, dict[str, list[str]]]:
     return json.loads(path.read_text())
 
 
-def check_facts(documents: list[Document], vocabulary: dict[str, dict[str, list[str]]]) -> None:
-    """Every query needs the facts that the vocabulary can find.
+def pictures_by_key(data: TaskData) -> dict[str, ImageSource]:
+    """The picture of each query and support example by its id, for sheets of samples.
 
-    Raises:
-        ValueError: Naming the first query without one, and the fact.
+    Where a support example has the id of a query, the query's picture is found under it.
     """
-    for document in documents:
-        missing = vocabulary.keys() - document.meta.get("facts", {}).keys()
-        if missing:
-            raise ValueError(
-                f"the json of {document.key!r} lacks the facts {sorted(missing)} that the task's "
-                "vocabulary scores; add them under 'facts' or take them out of the vocabulary."
-            )
-
-
-def check_shots(documents: list[Document], shots: list[int]) -> None:
-    """Every query needs as many support examples as the largest number of shots.
-
-    Raises:
-        ValueError: If a support set is smaller.
-    """
-    smallest = min(documents, key=lambda document: len(document.chunks))
-    available = len(smallest.chunks) - 1
-    if max(shots) > available:
-        raise ValueError(
-            f"--shots asks for {max(shots)} but the support set of {smallest.key!r} holds "
-            f"{available} examples; ask for at most {available}."
-        )
-
-
-def prompt(document: Document, shots: int, seed: int, query: Chunk | None = None) -> Document:
-    """Make the few-shot prompt of a query.
-
-    Args:
-        document: Support chunks, then the query.
-        shots: How many of the support chunks to show, drawn by seed; fewer shots are the last of
-            more, so a curve adds examples and changes none.
-        seed: Of the drawing.
-        query: Another query chunk whose picture to show instead.
-
-    Returns:
-        Solved chunks, then the open one. With 0 shots the query picture alone.
-    """
-    support = list(document.chunks[:-1])
-    random.Random(f"{seed}-{document.key}").shuffle(support)
-    shown = (query or document.chunks[-1]).image
-    return Document([*support[len(support) - shots :], Chunk(shown)], document.key)
+    found: dict[str, ImageSource] = {each.key: each.image for each in data.support}
+    for query in data.queries:
+        found |= {each.key: each.image for each in (*query.support, query)}
+    return found

@@ -1,15 +1,14 @@
-"""Complete a list of prompts in batches."""
+"""Complete a list of prompts in batches of like length."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from miniflamingo.data.processor import MiniFlamingoProcessor
 from miniflamingo.document import Document
-from miniflamingo.model.flamingo import MiniFlamingo
+from miniflamingo.generation.reader import Reader
 
 
 @dataclass(frozen=True)
@@ -27,35 +26,59 @@ class Decoding:
     length_penalty: float = 0.0
 
 
-def complete(
-    model: MiniFlamingo,
-    processor: MiniFlamingoProcessor,
-    prompts: Sequence[Document],
-    decoding: Decoding,
-    batch_size: int = 16,
-) -> Iterator[str]:
-    """Complete prompts, in the order given.
+def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Put prompts of like length together, the longest first, so that a batch holds little padding.
 
     Args:
-        model: In eval mode; its language model's precision is used for the arithmetic.
-        processor: Of that model.
+        lengths: In tokens.
+        batch_size: Most prompts of a batch.
+
+    Returns:
+        For each batch the places of its prompts.
+    """
+    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+@torch.no_grad()
+def complete(
+    reader: Reader,
+    prompts: Sequence[Document],
+    decoding: Decoding,
+    batch_size: int = 32,
+    blank: bool = False,
+    progress: Callable[[int], object] = lambda done: None,
+) -> list[str]:
+    """Complete prompts.
+
+    Args:
+        reader: The model.
         prompts: Documents whose last chunk is open.
         decoding: How.
         batch_size: Prompts at a time.
+        blank: Whether the pictures are not to be read (``Reader.prompts``).
+        progress: Called after each batch with the number of prompts in it.
 
-    Yields:
-        One completion for each prompt, up to the end of its chunk.
+    Returns:
+        One completion for each prompt, in the order given, up to the end of its chunk.
     """
-    device, dtype = model.device, model.language.dtype
-    for start in range(0, len(prompts), batch_size):
-        encoded = processor(prompts[start : start + batch_size])
-        inputs = {name: value.to(device) for name, value in encoded.items()}
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            completions = model.generate(
-                **inputs,
+    # transformers warns of a length penalty where there are no beams.
+    beams = {"length_penalty": decoding.length_penalty} if decoding.beams > 1 else {}
+    encoded = [reader.encode(document) for document in prompts]
+    completions = [""] * len(prompts)
+    for places in batches_by_length([len(each.input_ids) for each in encoded], batch_size):
+        with reader.autocast():
+            batch = reader.prompts([encoded[place] for place in places], blank)
+            ids = reader.model.generate(
+                batch.input_ids,
+                attention_mask=batch.attention_mask,
+                resampled=batch.resampled,
                 max_new_tokens=decoding.max_new_tokens,
                 num_beams=decoding.beams,
-                length_penalty=decoding.length_penalty,
                 do_sample=False,
+                **beams,
             )
-        yield from processor.batch_decode(completions)
+        for place, text in zip(places, reader.processor.batch_decode(ids), strict=True):
+            completions[place] = text
+        progress(len(places))
+    return completions

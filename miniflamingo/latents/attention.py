@@ -102,6 +102,19 @@ def resampler_attention(resampler: PerceiverResampler, patches: Tensor) -> list[
     return [resampler_weights(layer, *each) for layer, each in zip(layers, heard, strict=True)]
 
 
+def check_layers(resampler: PerceiverResampler) -> None:
+    """Looking needs attention.
+
+    Raises:
+        ValueError: If the resampler has no layers.
+    """
+    if not resampler.layers:
+        raise ValueError(
+            "this model's resampler has no layers (resampler.depth: 0): it adds the mean of the "
+            "patches to its latents, and there is no attention to look at."
+        )
+
+
 def on_patches(weights: Tensor) -> Tensor:
     """The part of a resampler's weights that falls on patches.
 

@@ -23,10 +23,10 @@ from miniflamingo.latents.geometry import (
     norms,
     pairwise_cosines,
 )
-from miniflamingo.latents.logs import Curve
 from miniflamingo.latents.pictures import GAP, LINE, MARGIN, blank, on_grid, place, save, write
 from miniflamingo.latents.snapshot import History, Snapshot
 from miniflamingo.latents.tiles import cluster_tile, heat_tile, in_a_row, scaled
+from miniflamingo.training.logs import Curve
 
 FILM_LATENTS, FILM_SNAPSHOTS, FILM_TILE = 8, 11, 76
 SPREAD = "least, mean and most"
@@ -142,6 +142,7 @@ def draw_history(history: History, file: Path) -> None:
     panels[3].set_title("cosine of two latents", fontsize=9)
     panels[4].plot(steps, [row["effective_rank"] for row in rows], color="#0969da")
     panels[4].set_title(f"effective rank (at most {count})", fontsize=9)
+    panels[4].set_ylim(0, 1.05 * count)
     for axes, name, title in (
         (panels[6], "attention_gates", "tanh of the attention gates"),
         (panels[7], "ffw_gates", "tanh of the feed-forward gates"),
@@ -150,9 +151,11 @@ def draw_history(history: History, file: Path) -> None:
         draw_layers(axes, steps, values)
         axes.set_title(f"{title}\nby layer from the bottom (dark)", fontsize=9)
     for axes in panels:
-        axes.tick_params(labelsize=8)
+        axes.tick_params(which="both", labelsize=8)
         axes.grid(color="0.92")
         axes.set_xlabel("step", fontsize=8)
+        if axes.get_yscale() == "linear":
+            axes.ticklabel_format(axis="y", useOffset=False)
     figure.tight_layout()
     figure.savefig(file)
 
@@ -185,13 +188,13 @@ def draw_film(history: History, file: Path) -> None:
     picture = scaled(in_a_row(history.frames.numpy()), FILM_TILE)
     tile_width = picture.shape[1]
     step_x, step_y = tile_width + 4, FILM_TILE + 4
-    left, top = MARGIN + 68, MARGIN + 4 * LINE
+    left, top = MARGIN + tile_width + GAP, MARGIN + 4 * LINE
     width = max(left + len(shown) * step_x + MARGIN, 640)
     axes = blank(width, top + LINE + (1 + len(latents)) * step_y + GAP + MARGIN)
     write(axes, "One picture's attention over training, last resampler layer", MARGIN, MARGIN, 12)
     legend = "Top: patches by the latent that weighs them most. Below: single latents, dark 0."
     write(axes, legend, MARGIN, MARGIN + 1.4 * LINE, color="0.3")
-    place(axes, picture, MARGIN - 10, top + LINE)
+    place(axes, picture, MARGIN, top + LINE)
     for row, latent in enumerate(latents):
         write(axes, f"latent {latent}", MARGIN, top + LINE + (row + 1.4) * step_y + GAP)
     for column, snapshot in enumerate(shown):

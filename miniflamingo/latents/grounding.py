@@ -115,17 +115,16 @@ def conditions(model: MiniFlamingo, layers: bool = True) -> dict[str, Any]:
         layers: Whether to close each gated layer alone too.
 
     Returns:
-        ``real``, ``attention_closed``, ``both_closed``, and the last two of each layer as
-        ``attention_closed/0``, counted from the bottom.
+        ``attention_closed`` and ``both_closed``, and the same of each layer, counted from the
+        bottom: ``attention_closed/0``.
     """
     blocks = list(model.gated_blocks())
     sets = {"": blocks} | {f"/{i}": [block] for i, block in enumerate(blocks) if layers}
-    closing = {
+    return {
         f"{name}_closed{place}": closed(some, ffw)
         for name, ffw in (("attention", False), ("both", True))
         for place, some in sets.items()
     }
-    return {"real": answering([], None), **closing}
 
 
 @torch.no_grad()
@@ -138,15 +137,15 @@ def grounding(model: MiniFlamingo, batch: Batch, layers: bool = True) -> dict[st
         layers: Whether to close each gated layer alone too.
 
     Returns:
-        Condition -> (M,) loss of each labelled token: those of ``conditions``, and ``swapped``
-        where there is more than one document.
+        Condition -> (M,) loss of each labelled token: ``real``, ``swapped`` where there is more
+        than one document, and those of ``conditions``.
     """
-    found = {}
+    found = {"real": losses_of(model, batch)}
+    if len(batch.keys) > 1:
+        found["swapped"] = losses_of(model, batch, swapped(batch))
     for name, condition in conditions(model, layers).items():
         with condition:
             found[name] = losses_of(model, batch)
-    if len(batch.keys) > 1:
-        found["swapped"] = losses_of(model, batch, swapped(batch))
     return found
 
 

@@ -15,7 +15,12 @@ from torch import Tensor
 
 from miniflamingo.data.processor import MiniFlamingoProcessor
 from miniflamingo.document import Chunk, Document, ImageSource
-from miniflamingo.latents.attention import assign_patches, resampler_attention, share_on_patches
+from miniflamingo.latents.attention import (
+    assign_patches,
+    check_layers,
+    resampler_attention,
+    share_on_patches,
+)
 from miniflamingo.latents.grid import patch_grid
 from miniflamingo.latents.words import average_by_word, word_attention, words_of, write_greedily
 from miniflamingo.model.flamingo import MiniFlamingo
@@ -82,9 +87,10 @@ def look_at(
 
     Raises:
         UnreadableImage: If a picture does not decode.
-        ValueError: If the encoder's patches form no grid, or there are more frames than the
-            resampler has positions for.
+        ValueError: If the encoder's patches form no grid, there are more frames than the
+            resampler has positions for, or it has no layers.
     """
+    check_layers(model.resampler)
     encoded = processor([Document([Chunk(image)])])
     inputs = {name: value.to(model.device) for name, value in encoded.items()}
     patches = model.vision(inputs["pixels"])

@@ -99,7 +99,14 @@ def draw_layer(look: Look, layer: int, file: Path) -> None:
         look: At one media item.
         layer: Of the resampler, counted from 0.
         file: PNG to write.
+
+    Raises:
+        ValueError: If there is no such layer.
     """
+    if not 0 <= layer < len(look.layers):
+        raise ValueError(
+            f"there is no resampler layer {layer}: this one has {len(look.layers)}, counted from 0."
+        )
     weights = look.layers[layer][None]  # (1, H, Q, P + Q)
     maps = on_patches(weights[0].mean(0))  # (Q, P)
     shares = share_on_patches(weights)[0].mean(0)  # (Q,)

@@ -10,7 +10,7 @@ from torch import Tensor
 from miniflamingo.batch import Batch
 from miniflamingo.data.processor import MiniFlamingoProcessor
 from miniflamingo.document import Chunk, Document, ImageSource
-from miniflamingo.latents.attention import entering
+from miniflamingo.latents.attention import check_layers, entering
 from miniflamingo.latents.words import write_greedily
 from miniflamingo.model.export import is_own_weight
 from miniflamingo.model.flamingo import MiniFlamingo
@@ -140,7 +140,9 @@ def prove(
 
     Raises:
         UnreadableImage: If a picture does not decode.
+        ValueError: If the resampler has no layers.
     """
+    check_layers(model.resampler)
     prompts = [processor([Document([Chunk(image)])]) for image in (a, b)]
     (queries_a, output_a), (queries_b, output_b) = (
         resample_listening(model, prompt["pixels"]) for prompt in prompts

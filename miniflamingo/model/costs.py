@@ -24,6 +24,16 @@ from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.gated_xattn import FusedDecoderLayer, GatedCrossAttention
 from miniflamingo.model.language import decoder_layers
 
+UNITS = {
+    "frozen image encoder": "image",
+    "resampler": "image",
+    "media keys and values": "image",
+    "gated cross-attention": "token",
+    "frozen language model": "token",
+    "vocabulary projection": "label",
+}
+"""Part of a step -> what its FLOPs are counted for: each image, token or predicted token."""
+
 
 class DocumentShape(NamedTuple):
     """What a document costs depends on this alone.
@@ -255,6 +265,23 @@ def step_flops(model: MiniFlamingo, documents: Sequence[DocumentShape]) -> dict[
         "frozen language model": language_flops(model, tokens, causal),
         "vocabulary projection": vocabulary_flops(model, labels),
     }
+
+
+def unit_flops(model: MiniFlamingo, document: DocumentShape) -> dict[str, float]:
+    """Count what a training step needs for each image, token and label.
+
+    Args:
+        model: On any device, ``meta`` included.
+        document: A typical one, with at least one of each.
+
+    Returns:
+        ``image``, ``token`` and ``label`` -> FLOPs, forward and backward.
+    """
+    counts = {"image": document.media, "token": document.tokens, "label": document.labels}
+    totals = dict.fromkeys(counts, 0.0)
+    for part, flops in step_flops(model, [document]).items():
+        totals[UNITS[part]] += flops.total / counts[UNITS[part]]
+    return totals
 
 
 def generation_flops(

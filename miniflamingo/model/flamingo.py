@@ -171,8 +171,24 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         """(N, F, C, H, W) pixels -> (N, F, V, E) patches."""
         return self.vision(pixels)
 
-    def resample(self, pixels: Tensor) -> Tensor:
-        """(N, F, C, H, W) pixels -> (N, Q, W) tokens of the media."""
+    def resample(self, pixels: Tensor | None, patches: Tensor | None = None) -> Tensor:
+        """Make Q tokens of each media item.
+
+        Args:
+            pixels: (N, F, C, H, W), or None where there are patches.
+            patches: (N, F, V, E) of the frozen encoder in place of pixels, or None.
+
+        Returns:
+            (N, Q, W).
+
+        Raises:
+            ValueError: If pixels or patches do not fit the encoder or are not finite.
+        """
+        if patches is not None:
+            check_patches(patches, len(self.resampler.patch_mean))
+            return self.resampler(patches)
+        assert pixels is not None
+        check_pixels(pixels, self.vision.size)
         return self.resampler(self.vision(pixels))
 
     def project_media(
@@ -192,18 +208,12 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         Raises:
             ValueError: If pixels or patches do not fit the encoder or are not finite.
         """
-        if patches is not None:
-            width = len(self.resampler.patch_mean)
-            if len(patches):
-                check_patches(patches, width)
-            else:
-                patches = torch.zeros(1, 1, 1, width, device=patches.device)
-            return self.media_projection(self.resampler(patches))
-        if pixels is None or len(pixels) == 0:
+        if patches is not None and not len(patches):
+            patches = patches.new_zeros(1, 1, 1, len(self.resampler.patch_mean))
+        elif patches is None and (pixels is None or not len(pixels)):
             device = self.resampler.latents.device
             pixels = torch.zeros(1, 1, 3, *self.vision.size, device=device)
-        check_pixels(pixels, self.vision.size)
-        return self.media_projection(self.resample(pixels))
+        return self.media_projection(self.resample(pixels, patches))
 
     def read(
         self,
@@ -360,6 +370,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         pixels: Tensor | None = None,
         attention_mask: Tensor | None = None,
         patches: Tensor | None = None,
+        resampled: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
         """Complete prompts: ``GenerationMixin.generate``, with media and prompts read once.
@@ -369,6 +380,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             pixels: (N, F, C, H, W), one for each ``<image>`` token.
             attention_mask: (B, L), 0 at padding.
             patches: (N, F, V, E), what the frozen encoder made of the media; instead of ``pixels``.
+            resampled: (N, Q, W), what ``resample`` made of the media; instead of ``pixels``.
             **kwargs: Everything else that transformers' ``generate`` takes.
 
         Returns:
@@ -378,11 +390,16 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         Raises:
             ValueError: If media and ``<image>`` tokens do not match, or media are unusable.
         """
-        check_media_count(input_ids, pixels, patches, self.tokens.image)
+        given = pixels if resampled is None else resampled
+        check_media_count(input_ids, given, patches, self.tokens.image)
+        if resampled is None:
+            keys_values = self.project_media(pixels, patches)
+        else:
+            keys_values = self.media_projection(resampled)
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         is_media = input_ids == self.tokens.image
-        media = {"keys_values": self.project_media(pixels, patches), "slots": media_slots(is_media)}
+        media = {"keys_values": keys_values, "slots": media_slots(is_media)}
         copies = copies_of_prompt(kwargs, self.generation_config)
         length = input_ids.shape[1]
         if copies > 1 and length > 1 and kwargs.get("use_cache", True):

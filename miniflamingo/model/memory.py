@@ -27,15 +27,10 @@ from miniflamingo.model.costs import (
 from miniflamingo.model.embeddings import table_of
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.language import decoder_layers, gated_layers
-from miniflamingo.model.quantisation import saved_bytes
+from miniflamingo.model.weight_memory import weight_memory
 
 FLOAT32 = 4
 """Bytes of a float32."""
-
-
-def storage_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of tensors that share no memory."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def kept_bytes(forward: Callable[[], object], weights: Iterable[Tensor]) -> int:
@@ -156,35 +151,6 @@ def vocabulary_activations(model: MiniFlamingo, labels: int) -> int:
     return labels * table_of(model.get_output_embeddings()).shape[1] * model.language.dtype.itemsize
 
 
-def checkpointed(
-    model: MiniFlamingo, kept: dict[str, int], tokens: int, media: int
-) -> dict[str, int]:
-    """What is left of activations where layers are computed again (``checkpoint_activations``).
-
-    Each such layer keeps what it reads, and one of them at a time all the rest.
-
-    Args:
-        model: Whole.
-        kept: As ``activations`` gives it without.
-        tokens: B*L.
-        media: N.
-    """
-    layers = len(decoder_layers(model.language))
-    through, blocks = layers_with_gradient(model), len(list(model.gated_blocks()))
-    again = layers - gated_layers(layers, XattnConfig(**(model.config.xattn or {}))).start
-    width = table_of(model.get_input_embeddings()).shape[1]
-    language, gated = kept["frozen language model"], kept["gated cross-attention"]
-    resampler, depth = kept["resampler and media projection"], len(model.resampler.layers)
-    latents = media * model.resampler.latents.numel() * FLOAT32
-    return {
-        **kept,
-        "resampler and media projection": min(resampler, resampler // depth + depth * latents),
-        "gated cross-attention": gated // blocks,
-        "frozen language model": language * (through - again + 1) // through
-        + again * tokens * width * model.language.dtype.itemsize,
-    }
-
-
 def activations(
     model: MiniFlamingo, documents: Sequence[DocumentShape], autocast: torch.dtype | None = None
 ) -> dict[str, int]:
@@ -211,15 +177,34 @@ def activations(
     }
 
 
-def gathered_bytes(model: MiniFlamingo) -> int:
-    """Whole weights that a rank of a sharded model holds at once: the tables, and two layers.
+def checkpointed(
+    model: MiniFlamingo, documents: Sequence[DocumentShape], kept: dict[str, int]
+) -> dict[str, int]:
+    """What is left of activations where layers are computed again (``checkpoint_activations``).
 
-    The second layer is fetched while the first computes. Source: ``shard``.
+    Each such layer keeps what it reads, and one of them at a time all the rest.
+
+    Args:
+        model: Whole.
+        documents: Of the step, padded to the longest.
+        kept: What ``activations`` says of them.
     """
-    layers = [storage_bytes(layer.parameters()) for layer in decoder_layers(model.language)]
-    elsewhere = (model.vision, *model.resampler.layers)
-    apart = sum(storage_bytes(part.parameters()) for part in elsewhere)
-    return storage_bytes(model.parameters()) - sum(layers) - apart + 2 * max(layers)
+    tokens = len(documents) * max((document.tokens for document in documents), default=0)
+    media = sum(document.media for document in documents)
+    layers = len(decoder_layers(model.language))
+    through, blocks = layers_with_gradient(model), len(list(model.gated_blocks()))
+    again = layers - gated_layers(layers, XattnConfig(**(model.config.xattn or {}))).start
+    width = table_of(model.get_input_embeddings()).shape[1]
+    language, gated = kept["frozen language model"], kept["gated cross-attention"]
+    resampler, depth = kept["resampler and media projection"], len(model.resampler.layers)
+    latents = media * model.resampler.latents.numel() * FLOAT32
+    return {
+        **kept,
+        "resampler and media projection": min(resampler, resampler // depth + depth * latents),
+        "gated cross-attention": gated // blocks,
+        "frozen language model": language * (through - again + 1) // through
+        + again * tokens * width * model.language.dtype.itemsize,
+    }
 
 
 def memory(
@@ -242,21 +227,12 @@ def memory(
         ranks: Over how many the weights are sharded.
 
     Returns:
-        What holds them -> bytes. AdamW's two moments are in the precision of their weights.
+        What holds them -> bytes.
     """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
-    saved = saved_bytes(model.language, model.config.language_bits)
-    share = storage_bytes(trained) // ranks
     kept = activations(model, documents, autocast)
     if checkpoint_activations:
-        tokens = len(documents) * max((document.tokens for document in documents), default=0)
-        kept = checkpointed(model, kept, tokens, sum(document.media for document in documents))
+        kept = checkpointed(model, documents, kept)
     return {
-        "frozen weights": (storage_bytes(frozen) - saved) // ranks + storage_bytes(model.buffers()),
-        "trained weights": share,
-        "gradients": share,
-        "optimizer": 2 * share,
-        **({"gathered weights": gathered_bytes(model)} if ranks > 1 else {}),
+        **weight_memory(model, model.config.language_bits, ranks),
         **{f"activations, {part}": size for part, size in kept.items()},
     }

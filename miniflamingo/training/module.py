@@ -19,7 +19,6 @@ from miniflamingo.model.compiling import compile_in_place
 from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig, make_config
 from miniflamingo.model.export import encoder_fingerprint, is_own_weight, own_state_dict
 from miniflamingo.model.flamingo import MiniFlamingo
-from miniflamingo.model.gather import whole
 from miniflamingo.model.media_mask import latest_media
 from miniflamingo.model.sharding import shard
 from miniflamingo.tokens import load_tokenizer, media_tokens
@@ -199,21 +198,6 @@ class FlamingoModule(L.LightningModule):
             batch.labels,
             media.get("patches"),
         )
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log the gates of each layer and the gradient norm of the learned latents."""
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if not every or (self.trainer.global_step + 1) % every:  # logged at the end of this step
-            return
-        gates = {}
-        for layer, block in enumerate(self.model.gated_blocks()):
-            for name, gate in (("attention", block.attention_gate), ("ffw", block.ffw_gate)):
-                if gate is not None:
-                    gates[f"gate/{name}/{layer}"] = whole(gate.detach()).tanh().mean()
-        gradient = self.model.resampler.latents.grad
-        if gradient is not None:  # latents may be kept as drawn, and a step may be skipped
-            gates["train/latents_grad_norm"] = whole(gradient).norm()
-        self.log_dict(gates)
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, stepped with the optimiser."""

@@ -16,7 +16,10 @@ def task(tmp_path) -> str:
     samples = {f"q{i}": tiny.interleaved(["a cat.", "two dogs."], 10 * i) for i in range(2)}
     shard = tiny.write_shard(tmp_path / "fewshot" / "0.tar", samples)
     file = tmp_path / "task.yaml"
-    file.write_text(f"name: tiny\nshards: {shard}\ndecoding: {{max_new_tokens: 3, beams: 1}}\n")
+    file.write_text(
+        f"name: tiny\nqueries: {{layout: shards, urls: {shard}}}\ntext_examples: 0\n"
+        "decoding: {max_new_tokens: 3, beams: 1}\n"
+    )
     return str(file)
 
 

@@ -3,75 +3,12 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import tiny
-from PIL import Image
 
-from miniflamingo import MiniFlamingo, MiniFlamingoProcessor
 from miniflamingo.__main__ import COMMANDS, usage
-from miniflamingo.cli import caption, fewshot
-
-VOCABULARY = {"objects": {"cat": ["cat", "cats"], "dog": ["dog", "dogs"]}}
-
-
-@pytest.fixture
-def exported(
-    build: Callable[..., MiniFlamingo], processor: MiniFlamingoProcessor, tmp_path: Path
-) -> str:
-    """A folder as training exports it."""
-    folder = tmp_path / "model"
-    build(opened=True).save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture
-def task(tmp_path: Path) -> str:
-    """A task file over five documents of three chunks."""
-    samples = {}
-    for i in range(5):
-        files = tiny.interleaved(["a cat.", "two dogs.", "a dog."], 10 * i)
-        meta = json.loads(files["json"]) | {"facts": {"objects": ["dog"]}}
-        samples[f"q{i}"] = files | {"json": json.dumps(meta).encode()}
-    shard = tiny.write_shard(tmp_path / "fewshot" / "0.tar", samples)
-    words = tmp_path / "vocabulary.json"
-    words.write_text(json.dumps(VOCABULARY))
-    file = tmp_path / "task.yaml"
-    decoding = "{max_new_tokens: 4, beams: 2}"
-    file.write_text(f"name: tiny\nshards: {shard}\nvocabulary: {words}\ndecoding: {decoding}\n")
-    return str(file)
-
-
-def test_fewshot_writes_what_the_readme_says(exported, task, tmp_path, capsys):
-    out = tmp_path / "out"
-    arguments = ["--model", exported, "--task", task, "--shots", "0,2", "--out", str(out)]
-    fewshot.main([*arguments, "--baselines"])
-    assert "cider" in capsys.readouterr().out
-    results = json.loads((out / "results.json").read_text())
-    assert list(results["metrics"]) == ["0", "2"]
-    assert {"cider", "bleu4", "objects", "swapped_cider"} <= results["metrics"]["2"].keys()
-    assert set(results["baselines"]) == {
-        "text-only language model, 2 shots",
-        "untrained model, 2 shots",
-    }
-    rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
-    assert len(rows) == 5 * (2 * 2 + 2)
-    assert {row["truth"] for row in rows} == {"a dog."}
-    assert "| shots | 0 | 2 |" in (out / "report.md").read_text()
-    for name in ("curve.png", "samples.png"):
-        assert min(Image.open(out / name).size) > 200
-
-
-def test_results_repeat(exported, task, tmp_path):
-    texts = []
-    for name in ("one", "two"):
-        out = tmp_path / name
-        fewshot.main(["--model", exported, "--task", task, "--shots", "1", "--out", str(out)])
-        texts.append((out / "predictions.jsonl").read_text())
-    assert texts[0] == texts[1]
+from miniflamingo.cli import caption
 
 
 def test_caption_prints_one_line_a_picture(exported, tmp_path, capsys):
@@ -96,19 +33,6 @@ def test_a_folder_that_is_no_export_is_told(tmp_path):
     tiny.picture(0).save(file)
     with pytest.raises(ValueError, match="is not an exported MiniFlamingo"):
         caption.main(["--model", str(tmp_path), str(file)])
-
-
-def test_too_many_shots_are_told_before_the_model_loads(task, tmp_path):
-    arguments = ["--model", "no/such/model", "--task", task, "--out", str(tmp_path)]
-    with pytest.raises(ValueError, match="asks for 3 but the support set of 'q0' holds 2"):
-        fewshot.main([*arguments, "--shots", "3"])
-
-
-@pytest.mark.parametrize("shots", ["a,b", "-1", ""])
-def test_shots_that_are_no_numbers_are_refused(shots, task, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        fewshot.main(["--model", "m", "--task", task, "--out", str(tmp_path), f"--shots={shots}"])
-    assert "--shots" in capsys.readouterr().err
 
 
 def test_a_users_mistake_ends_with_one_line_and_code_2():

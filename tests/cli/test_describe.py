@@ -58,6 +58,43 @@ def test_a_model_over_a_recipe(capsys, tiny_model):
     assert over["memory"][part] < 0.7 * alone["memory"][part]
 
 
+def test_memory_is_that_of_the_recipes_choices(capsys, tiny_model):
+    def held(*options):
+        return described(capsys, "--config", tiny_model, *options)["memory"]
+
+    plain = held()
+    again = held("--model.checkpoint_activations", "true")
+    part = "activations, gated cross-attention"
+    assert again[part] == plain[part] // 2  # one of two blocks at a time
+    sharded = held("--trainer.strategy", "sharded", "--trainer.devices", "4")
+    assert sharded["optimizer"] == plain["optimizer"] // 4
+    assert sharded["gathered weights"] > 0
+    packed = held("--model.language_bits", "8")
+    # Matrices of float32 become bytes and a scale for each row.
+    matrices, rows = 3 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 64 * 32), 3 * (3 * 32 + 2 * 16 + 2 * 64)
+    assert plain["frozen weights"] - packed["frozen weights"] == 3 * matrices - 4 * rows
+
+
+def test_choices_are_shown_side_by_side(capsys):
+    """SmolLM2 in bfloat16: of 106 million weights of matrices each loses a byte, or 1.4."""
+    main(["--config", SMALL, "--documents", "2", "--devices", "4"])
+    shown = capsys.readouterr().out
+    rows = {
+        cells[0].strip(): [float(cell) for cell in cells[1:5]]
+        for line in shown.splitlines()
+        if len(cells := line.strip("│").split("│")) == 5 and cells[4].strip()[:1].isdigit()
+    }
+    frozen, trained, kept, everything = rows["this recipe"]
+    assert frozen == pytest.approx(2 * (134.5e6 + 86.2e6) / 1e9, abs=0.01)
+    assert everything == pytest.approx(frozen + trained + kept, abs=0.02)
+    assert rows["frozen weights in float32"][0] == pytest.approx(2 * frozen, abs=0.01)
+    assert rows["frozen weights in bfloat16"] == rows["this recipe"]
+    assert rows["model.language_bits: 8"][0] == pytest.approx(frozen - 0.106, abs=0.01)
+    assert rows["model.language_bits: 4"][0] == pytest.approx(frozen - 0.152, abs=0.01)
+    assert rows["trainer.strategy: sharded, 4 devices"][1] == pytest.approx(trained / 4, abs=0.01)
+    assert rows["model.checkpoint_activations: true"][2] < 0.4 * kept
+
+
 def test_the_embedded_recipe(capsys):
     clip = f"local-dir:{ROOT / 'configs' / 'embedded_clip'}"
     names = ["--model.language", "HuggingFaceTB/SmolLM2-135M", "--model.vision.name", clip]
@@ -86,6 +123,7 @@ def test_the_batch_counts(capsys, tiny_model):
         (["--config", SMALL, "--model.xattn.evry", "2"], r"unrecognized arguments: --model\.xattn"),
         (["--config", SMALL, "--model.language", "./no"], r"language='\./no' looks like a folder"),
         (["--config", SMALL, "--documents", "0"], "must be at least 1"),
+        (["--config", SMALL, "--devices", "1"], "--devices 1 must be at least 2"),
         (["--config", SMALL, "--tokens", "4"], "--media 5 does not fit --tokens 4"),
         (["--config", SMALL, "--labels", "257"], "--labels 257 does not fit --tokens 256"),
         (["--config", SMALL, "--utilisation", "1.5"], "--utilisation above 0 and at most 1"),

@@ -126,8 +126,9 @@ def test_placement_is_drawn_once_for_each_document(make):
 
 
 def test_a_tag_that_a_text_spells_out_asks_for_no_picture(make, processor):
-    files = {"png": tiny.pair("", 0)["png"], "txt": b"<image> <|endofchunk|> <image>"}
-    batch = processor.batch([make(files)])
+    text = b"<image> <|endofchunk|> <|endoftext|> <image>"
+    batch = processor.batch([make({"png": tiny.pair("", 0)["png"], "txt": text})])
+    assert processor.tokenizer.eos_token_id not in batch.input_ids[0]
     assert batch.input_ids[0].tolist().count(processor.tokens.image) == len(batch.pixels) == 1
     assert batch.input_ids[0].tolist().count(processor.tokens.end_of_chunk) == 1
 

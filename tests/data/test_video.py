@@ -1,6 +1,7 @@
 """Frames of clips that are really encoded."""
 
 import io
+import struct
 
 import av
 import numpy as np
@@ -46,6 +47,24 @@ def test_a_clip_may_be_a_file(tmp_path):
     path = tmp_path / "clip.mp4"
     path.write_bytes(CLIP)
     assert levels(read_clip(Video(path, 2))) == levels(read_clip(Video(str(path), 2))) == [5, 15]
+
+
+def test_a_clip_is_turned_upright():
+    """As phones write portraits: frames lie on their side, a matrix in the file says so."""
+    content = tiny.clip(1, (64, 32), marked=True)
+    upright, turned = [
+        struct.pack(">9i", *matrix)
+        for matrix in (
+            (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30),
+            (0, 1 << 16, 0, -1 << 16, 0, 0, 32 << 16, 0, 1 << 30),
+        )
+    ]
+    track = content.index(upright, content.index(b"tkhd"))
+    content = content[:track] + turned + content[track + len(turned) :]
+    (frame,) = read_clip(Video(content))
+    assert frame.size == (32, 64)
+    corners = [frame.getpixel(place) for place in ((2, 2), (29, 2), (2, 61), (29, 61))]
+    assert [sum(pixel) > 600 for pixel in corners] == [False, True, False, False]
 
 
 def test_large_frames_are_shrunk():

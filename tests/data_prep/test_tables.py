@@ -88,5 +88,5 @@ def test_tables_that_cannot_be_read_are_told_before_any_work(tmp_path):
     fake.write_bytes(b"no parquet at all")
     with pytest.raises(ValueError, match=r"fake\.parquet is no Parquet file"):
         split_tables([fake], 2)
-    with pytest.raises(ValueError, match="--per-shard is 0"):
+    with pytest.raises(ValueError, match="--per_shard is 0"):
         split_tables([latin], 0)

@@ -1,80 +1,114 @@
-"""Prompts, support sets and the errors of task files."""
+"""Task files, the data they name, and what is wrong with bad ones."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import official
 import pytest
 import tiny
 
-from miniflamingo import Chunk, Document
-from miniflamingo.evaluation.runner import prompts_for
+from miniflamingo.evaluation.example import fingerprint, make_example
 from miniflamingo.evaluation.tasks import (
+    TASKS,
     Task,
+    TaskData,
     check_facts,
+    check_leaks,
     check_shots,
-    load_queries,
+    load_data,
     load_task,
     load_vocabulary,
-    prompt,
+    pictures_by_key,
 )
 
 
-def document(key: str, examples: int = 4) -> Document:
-    chunks = [Chunk(f"{key}{i}.png", f"{key} caption {i}") for i in range(examples + 1)]
-    return Document(chunks, key)
+def coco(folder: Path, **splits: int) -> Task:
+    files = official.write_karpathy(folder, splits or {"train": 6, "restval": 2, "test": 4})
+    source = {"layout": "karpathy", **files}
+    support = source | {"split": ["train", "restval"]}
+    return Task("coco", queries=source | {"split": "test"}, support=support)
 
 
-def test_the_query_comes_last_and_open():
-    asked = prompt(document("a"), shots=2, seed=0)
-    assert [chunk.text is None for chunk in asked.chunks] == [False, False, True]
-    assert asked.chunks[-1].image == "a4.png"
+@pytest.mark.parametrize("file", sorted(TASKS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_shipped_tasks_load(file):
+    task = load_task(file.stem)
+    assert task.name == file.stem
+    if task.name not in ("embedded", "smoke"):
+        assert (task.text_examples, task.support_size) == (2, 2048)  # the paper's
+        assert task.classify or task.decoding.beams == 3
 
 
-def test_the_true_caption_is_never_in_the_prompt():
-    texts = {chunk.text for chunk in prompt(document("a"), shots=4, seed=0).chunks}
-    assert texts == {f"a caption {i}" for i in range(4)} | {None}
+def test_a_task_of_ones_own_takes_five_lines(tmp_path: Path):
+    for name in ("test", "train"):
+        official.write_pictures(tmp_path / name, f"{name}.png")
+        (tmp_path / name / f"{name}.txt").write_text("a cat")
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "name: mine\n"
+        f"queries: {{layout: folder, images: {tmp_path}/test}}\n"
+        f"support: {{layout: folder, images: {tmp_path}/train}}\n"
+    )
+    data = load_data(load_task(str(file)))
+    assert [each.key for each in data.queries] == ["test.png"]
+    assert [each.key for each in data.support] == ["train.png"]
 
 
-def test_zero_shots_show_the_query_picture_alone():
-    assert list(prompt(document("a"), 0, 0).chunks) == [Chunk("a4.png")]
+def test_queries_and_support_are_fixed_samples(tmp_path: Path):
+    task = replace(coco(tmp_path), support_size=5)
+    one, two = load_data(task, 2), load_data(task, 2)
+    assert len(one.queries) == 2
+    assert len(one.support) == 5
+    assert one == two
+    assert [each.key for each in one.support] == sorted(each.key for each in one.support)
+    everything = load_data(coco(tmp_path))
+    assert (len(everything.queries), len(everything.support)) == (4, 8)
 
 
-def test_more_shots_add_examples_and_change_none():
-    few, many = (prompt(document("a"), shots, seed=3).chunks for shots in (2, 4))
-    assert list(many[-3:]) == list(few)
+def test_pictures_are_found_by_key(tmp_path: Path):
+    data = load_data(coco(tmp_path))
+    pictures = pictures_by_key(data)
+    assert len(pictures) == 12
+    assert pictures[data.queries[0].key] == data.queries[0].image
 
 
-def test_the_seed_draws_other_examples():
-    drawn = {prompt(document("a"), 1, seed).chunks[0].text for seed in range(20)}
-    assert len(drawn) == 4
-
-
-def test_swapped_prompts_keep_the_support_and_take_another_query_picture():
-    documents = [document("a"), document("b"), document("c")]
-    real, swapped = (prompts_for(documents, 2, 0, swapped) for swapped in (False, True))
-    for one, other in zip(real, swapped, strict=True):
-        assert one.chunks[:-1] == other.chunks[:-1]
-    assert [each.chunks[-1].image for each in swapped] == ["b4.png", "c4.png", "a4.png"]
-
-
-def test_more_shots_than_the_support_set_are_refused():
-    with pytest.raises(ValueError, match="asks for 5 but the support set of 'a' holds 4"):
-        check_shots([document("a"), document("b", 6)], [0, 5])
-
-
-def test_queries_are_read_from_shards(tmp_path: Path):
-    samples = {f"{i}": tiny.interleaved(["one", "two"], i) for i in range(3)}
-    shard = tiny.write_shard(tmp_path / "0.tar", samples)
-    queries = load_queries(Task("t", str(shard)), limit=2)
-    assert [query.key for query in queries] == ["0", "1"]
-    assert queries[0].chunks[-1].text == "two"
+def test_classes_are_all_answers_that_occur(tmp_path: Path):
+    source = {"layout": "image_folder"} | official.write_image_folder(tmp_path / "a", 1)
+    support = {"layout": "image_folder"} | official.write_image_folder(tmp_path / "b", 2)
+    task = Task("t", source, support, "accuracy", classify=True, support_size=1)
+    assert load_data(task).classes == ["dog", "tench"]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: t\nshards: x\nshots: 3\n", r"unknown fields \['shots'\]"),
-        ("name: t\n", r"missing fields \['shards'\]"),
-        ("name: t\nshards: x\ndecoding: {beam: 3}\n", "field 'decoding'.*'beam'"),
+        ("name: t\nqueries: {layout: folder, images: x}\nshots: 3\n", r"unknown fields \['shots'"),
+        ("name: t\n", r"missing fields \['queries'\]"),
+        ("- 3\n", "holds no fields"),
+        (
+            "name: t\nqueries: {layout: folder, images: x}\ndecoding: {beam: 3}\n",
+            "field 'decoding'.*'beam'",
+        ),
+        ("name: t\nqueries: {layout: folder}\n", r"field 'queries': layout folder: unknown"),
+        (
+            "name: t\nqueries: {layout: folder, images: x}\nsupport: {layout: z}\n",
+            "field 'support': layout: 'z' is unknown",
+        ),
+        (
+            "name: t\nqueries: {layout: folder, images: x}\ntemplate: '{answer}.'\n",
+            r"field 'template' is '\{answer\}\.'; it must end with \{answer\}",
+        ),
+        (
+            "name: t\nqueries: {layout: folder, images: x}\ntemplate: 'Q {text} {answer}'\n",
+            r"field 'template' .* knows \{question\} and \{answer\} alone",
+        ),
+        (
+            "name: t\nqueries: {layout: folder, images: x}\nclassify: true\n",
+            "a task that classifies has metric: accuracy",
+        ),
+        (
+            "name: t\nqueries: {layout: folder, images: x}\nmetric: bleu\n",
+            "field 'metric': there is no metric 'bleu'",
+        ),
     ],
 )
 def test_a_wrong_task_file_is_told(tmp_path: Path, text, message):
@@ -84,17 +118,67 @@ def test_a_wrong_task_file_is_told(tmp_path: Path, text, message):
         load_task(str(file))
 
 
-def test_a_query_without_its_facts_is_told():
-    vocabulary = {"objects": {"cat": ["cat"]}}
-    with pytest.raises(ValueError, match=r"'a' lacks the facts \['objects'\]"):
-        check_facts([document("a")], vocabulary)
-
-
-def test_a_missing_vocabulary_is_told(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"no vocabulary file .*nope\.json"):
-        load_vocabulary(Task("t", "x", str(tmp_path / "nope.json")))
-
-
 def test_an_unknown_task_names_the_known_ones():
     with pytest.raises(ValueError, match="embedded"):
         load_task("nothing")
+
+
+def test_a_missing_picture_is_told_with_file_and_id(tmp_path: Path):
+    task = coco(tmp_path)
+    (tmp_path / "val2014" / "COCO_val2014_000000000003.jpg").unlink()
+    message = r"dataset_coco\.json: the picture .*000003\.jpg of '1003' is not there"
+    with pytest.raises(ValueError, match=message):
+        load_data(task)
+
+
+def test_a_query_in_its_support_set_is_refused(tmp_path: Path):
+    task = coco(tmp_path)
+    leaky = replace(task, support=task.support | {"split": ["train", "test"]})
+    message = r"the picture of query '1008' is also that of '1008' in its support set"
+    with pytest.raises(ValueError, match=message):
+        load_data(leaky)
+
+
+def test_a_leak_within_a_document_is_refused():
+    same = tiny.encoded(tiny.picture(0))
+    support = (make_example("q/0", same, ["a"], "0.tar"),)
+    query = make_example("q", same, ["b"], "0.tar", support=support)
+    with pytest.raises(ValueError, match="the picture of query 'q' is also that of 'q/0'"):
+        check_leaks([query], [])
+
+
+def test_the_fingerprint_follows_answers_and_pictures():
+    one = make_example("a", b"1", ["x"], "f")
+    others = [
+        one._replace(key="b"),
+        one._replace(image=b"2"),
+        one._replace(answers=("y",)),
+        one._replace(support=(one,)),
+    ]
+    assert len({fingerprint([each]) for each in [one, *others]}) == 5
+    assert fingerprint([one._replace(file="g")]) == fingerprint([one])
+
+
+def data_of(*support: int) -> TaskData:
+    queries = []
+    for number, size in enumerate(support):
+        own = tuple(make_example(f"{number}/{i}", b"", ["x"], "f") for i in range(size))
+        queries.append(make_example(f"q{number}", b"q", ["x"], "f", support=own))
+    return TaskData(queries, [], [], {})
+
+
+def test_more_shots_than_the_support_set_are_refused():
+    with pytest.raises(ValueError, match="asks for 5 but the support set of 'q1' holds 4"):
+        check_shots(data_of(6, 4), [0, 5])
+
+
+def test_a_query_without_its_facts_is_told():
+    vocabulary = {"objects": {"cat": ["cat"]}}
+    with pytest.raises(ValueError, match=r"f: the json of 'q0' lacks the facts \['objects'\]"):
+        check_facts(data_of(1).queries, vocabulary)
+
+
+def test_a_missing_vocabulary_is_told(tmp_path: Path):
+    task = Task("t", {}, vocabulary=str(tmp_path / "nope.json"))
+    with pytest.raises(ValueError, match=r"no vocabulary file .*nope\.json"):
+        load_vocabulary(task)

@@ -45,7 +45,7 @@ def loss(model, batch):
 @pytest.mark.parametrize(
     ("name", "attention", "ffw", "layers"),
     [
-        ("real", 1, 1, [0, 1]),
+        ("real", 1, 1, []),
         ("attention_closed", 0, 1, [0, 1]),
         ("both_closed", 0, 0, [0, 1]),
         ("attention_closed/0", 0, 1, [0]),

@@ -10,7 +10,7 @@ from miniflamingo.cli.fit import run_command
 from miniflamingo.cli.latents import main
 from miniflamingo.latents import LatentsHistory, read_history
 from miniflamingo.latents.curves import chosen, draw_film, figures_of
-from miniflamingo.latents.logs import read_curves
+from miniflamingo.training.logs import read_curves
 
 CALLBACKS = [
     {

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from miniflamingo.data.images import UnreadableImage
-from miniflamingo.latents import as_numbers, draw, draw_words, look_at
+from miniflamingo.latents import as_numbers, draw, draw_layer, draw_words, look_at, prove
 from miniflamingo.latents.look import Look, gated_places, pictures_of
 from miniflamingo.latents.pictures import tile_columns, word_sheets
 from miniflamingo.latents.tiles import cluster_tile, colours_of, heat_tile, in_a_row, spread
@@ -158,3 +158,17 @@ def test_latents_have_colours_of_their_own():
 def test_a_picture_that_cannot_be_read_is_named(model, processor):
     with pytest.raises(UnreadableImage, match=r"nope\.png"):
         look_at(model, processor, "nope.png")
+
+
+@pytest.mark.parametrize("layer", [-1, 2])
+def test_a_layer_out_of_range(look, layer, tmp_path):
+    with pytest.raises(ValueError, match=f"no resampler layer {layer}: this one has 2"):
+        draw_layer(look, layer, tmp_path / "layer.png")
+
+
+def test_a_resampler_without_attention_is_told(build, processor):
+    model = build(resampler={"depth": 0})
+    with pytest.raises(ValueError, match="there is no attention to look at"):
+        look_at(model, processor, tiny.picture(1))
+    with pytest.raises(ValueError, match="there is no attention to look at"):
+        prove(model, processor, tiny.picture(1), tiny.picture(2))

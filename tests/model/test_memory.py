@@ -5,6 +5,7 @@ import tiny
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
+from miniflamingo.model.checkpointing import checkpoint_activations
 from miniflamingo.model.costs import DocumentShape
 from miniflamingo.model.memory import activations, memory
 
@@ -28,6 +29,44 @@ def measured(model, autocast):
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     storages = {each.untyped_storage().data_ptr(): each.untyped_storage() for each in saved}
     return sum(storage.nbytes() for place, storage in storages.items() if place not in weights)
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+def test_checkpointed_layers_keep_what_they_read(autocast, build):
+    """One of them at a time is computed again: that one's share comes on top of what is kept."""
+    model = build(train_input_rows=False, resampler={"latents": 16})
+    sizes = BATCH, autocast
+    whole, again = (memory(model, *sizes, checkpoint_activations=each) for each in (False, True))
+    plain = measured(model, autocast)
+    checkpoint_activations(model.language, model.resampler)
+    kept = measured(model, autocast)
+    blocks = layers = len(list(model.gated_blocks()))
+    recomputed = {
+        "resampler and media projection": len(model.resampler.layers),
+        "gated cross-attention": blocks,
+        "frozen language model": layers,
+    }
+    one_layer = sum(whole[f"activations, {part}"] // n for part, n in recomputed.items())
+    estimate = sum(again[f"activations, {part}"] for part in recomputed)
+    assert estimate == pytest.approx(kept + one_layer, rel=0.25)
+    assert estimate < 0.75 * plain
+
+
+def test_sharded_weights_are_shared_and_some_are_whole_at_a_time(build):
+    model = build(train_input_rows=False)
+    one, four = (memory(model, BATCH, ranks=ranks) for ranks in (1, 4))
+    for part in ("trained weights", "gradients", "optimizer"):
+        assert four[part] == one[part] // 4
+    buffers = sum(buffer.nbytes for buffer in model.buffers())
+    assert four["frozen weights"] == pytest.approx(
+        (one["frozen weights"] - buffers) / 4 + buffers, abs=1
+    )
+    layers = [sum(p.nbytes for p in layer.parameters()) for layer in model.language.model.layers]
+    outside = [model.vision, *model.resampler.layers, *model.language.model.layers]
+    inside = {id(p) for part in outside for p in part.parameters()}
+    root = sum(p.nbytes for p in model.parameters() if id(p) not in inside)
+    assert "gathered weights" not in one
+    assert four["gathered weights"] == root + 2 * max(layers)
 
 
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16])

@@ -3,7 +3,6 @@
 import csv
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -33,7 +32,9 @@ def recipe(config, tmp_path):
         usual.append({"class_path": checkpoint, "init_args": init_args})
 
     def recipe(run, callback=None, **init_args):
-        extra = [{"class_path": f"faults.{callback}", "init_args": init_args}] if callback else []
+        extra = [{"class_path": "faults.Drawn", "init_args": {"file": f"{run}.drawn"}}]
+        if callback:
+            extra.append({"class_path": f"faults.{callback}", "init_args": init_args})
         config["trainer"]["callbacks"] = [*usual, *extra]
         config["trainer"]["default_root_dir"] = str(run)
         path = tmp_path / f"{run.name}.yaml"
@@ -45,7 +46,7 @@ def recipe(config, tmp_path):
 
 @pytest.fixture(scope="module")
 def finished():
-    """Exported weights of undisturbed runs, by number of ranks; each is made once."""
+    """Folders of undisturbed runs, by number of ranks; each is made once."""
     return {}
 
 
@@ -56,7 +57,7 @@ def undisturbed(recipe, finished, tmp_path):
             line, log = recipe(tmp_path / "whole"), tmp_path / "whole.log"
             processes = [start(line, log)] if ranks == 1 else start_ranks(line, log, ranks)
             assert [finish(process) for process in processes] == [0] * ranks, log.read_text()
-            finished[ranks] = exported(tmp_path / "whole")
+            finished[ranks] = tmp_path / "whole"
         return finished[ranks]
 
     return undisturbed
@@ -79,6 +80,11 @@ def assert_equal(found, expected):
     assert not [name for name in expected if not torch.equal(found[name], expected[name])]
 
 
+def drawn(run: Path) -> str:
+    """What the random generators gave in each step."""
+    return run.with_suffix(".drawn").read_text()
+
+
 def steps_saved(run: Path) -> int:
     return read_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"]
 
@@ -91,7 +97,8 @@ def test_a_preempted_run_saves_and_goes_on(recipe, undisturbed, tmp_path):
     assert not (run / "model").exists()  # not a trained model yet
 
     assert finish(start([*recipe(run), *LAST], log)) == 0
-    assert_equal(exported(run), undisturbed())
+    assert_equal(exported(run), exported(undisturbed()))
+    assert drawn(run) == drawn(undisturbed())
 
 
 def test_a_killed_run_goes_on_whatever_the_disk_holds_meanwhile(recipe, undisturbed, tmp_path):
@@ -111,7 +118,7 @@ def test_a_killed_run_goes_on_whatever_the_disk_holds_meanwhile(recipe, undistur
     assert {file.name for file in last.parent.iterdir()} == {"last.ckpt", "best.ckpt"}
 
     assert finish(start(resume, log)) == 0
-    assert_equal(exported(run), undisturbed())
+    assert_equal(exported(run), exported(undisturbed()))
     assert has_best(run)
 
 
@@ -122,7 +129,7 @@ def test_one_preempted_rank_stops_both(recipe, undisturbed, tmp_path):
     assert steps_saved(run) == 5
     assert "rank 1 got SIGUSR1" in (tmp_path / "log.1").read_text()
     assert [finish(rank) for rank in start_ranks([*recipe(run), *LAST], log)] == [0, 0]
-    assert_equal(exported(run), undisturbed(ranks=2))
+    assert_equal(exported(run), exported(undisturbed(ranks=2)))
 
 
 @pytest.mark.parametrize("killed", [1, pytest.param(0, marks=pytest.mark.slow)])
@@ -131,9 +138,7 @@ def test_a_lost_rank_stops_the_other(recipe, tmp_path, killed):
     line = recipe(run, "Signalled", step=4, name="SIGKILL", rank=killed)
     ranks = start_ranks(line, log)
     assert finish(ranks[killed]) == -signal.SIGKILL
-    since = time.monotonic()
-    assert finish(ranks[1 - killed], 30) == 1
-    assert time.monotonic() - since < 10
+    assert finish(ranks[1 - killed], 60) == 1  # 10 where it has a core of its own
     told = (tmp_path / f"log.{1 - killed}").read_text()
     assert f"rank {1 - killed} lost another rank" in told
     assert "--ckpt_path last" in told

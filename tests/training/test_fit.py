@@ -218,12 +218,18 @@ def test_gradients_are_clipped_in_every_precision(fit, config, tmp_path, precisi
 
 
 @pytest.mark.slow
-def test_two_ranks(write, config, processor, world, tmp_path):
+@pytest.mark.parametrize("strategy", ["ddp", "sharded"])
+def test_two_ranks(write, config, processor, world, tmp_path, strategy):
     """They train one model, and together read every validation document once."""
     from miniflamingo.data.layouts.choose import to_document
     from miniflamingo.data.shards import find_shards, read_samples
 
-    config["trainer"] |= {"devices": 2, "strategy": "ddp", "max_steps": 4, "val_check_interval": 4}
+    config["trainer"] |= {
+        "devices": 2,
+        "strategy": strategy,
+        "max_steps": 4,
+        "val_check_interval": 4,
+    }
     line = [sys.executable, "-m", "miniflamingo", "fit", "--config", write(config)]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     subprocess.run(line, check=True, timeout=300, env=environment)

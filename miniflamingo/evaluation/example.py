@@ -1,0 +1,74 @@
+"""One example of a task: a picture, perhaps a question, and what people said."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from miniflamingo.document import ImageSource
+from miniflamingo.generation.reader import picture_id
+
+
+class Example(NamedTuple):
+    """A query, or a member of the support set.
+
+    Attributes:
+        key: Unique in its file.
+        image: The picture.
+        answers: Captions, annotators' answers or the class, none of them empty.
+        file: Where it was read, for messages.
+        question: What is asked about the picture; empty for captioning.
+        facts: Fact -> its true values, where a task scores them.
+        support: Examples that belong to this query alone; empty where a task has one support set.
+    """
+
+    key: str
+    image: ImageSource
+    answers: tuple[str, ...]
+    file: str
+    question: str = ""
+    facts: Mapping[str, Sequence[str]] = {}  # read only
+    support: tuple[Any, ...] = ()
+
+
+def make_example(
+    key: str,
+    image: ImageSource,
+    answers: Iterable[str],
+    file: str | Path,
+    question: str = "",
+    **own: Any,
+) -> Example:
+    """Make an example of raw annotations: white space evened out, empty answers left out.
+
+    Args:
+        key: Unique in its file.
+        image: The picture.
+        answers: As people wrote them.
+        file: Where that was read.
+        question: As people wrote it.
+        **own: ``facts`` and ``support``.
+
+    Raises:
+        ValueError: If no answer is left.
+    """
+    clean = tuple(text for text in (" ".join(answer.split()) for answer in answers) if text)
+    if not clean:
+        raise ValueError(
+            f"{file}: {key!r} has no answer or caption that is not empty. Write one, or take the "
+            "example out."
+        )
+    return Example(key, image, clean, str(file), " ".join(question.split()), **own)
+
+
+def fingerprint(examples: Iterable[Example]) -> str:
+    """Hash ids, questions and answers, and the bytes or names of the pictures."""
+    digest = hashlib.sha256()
+    for each in examples:
+        at = each.image
+        name = Path(at).name if isinstance(at, str | Path) else picture_id(at)
+        digest.update(repr((each.key, each.question, each.answers, name)).encode())
+        digest.update(fingerprint(each.support).encode() if each.support else b"")
+    return digest.hexdigest()

@@ -1,0 +1,30 @@
+"""VQA accuracy against the official evaluation, and by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from miniflamingo.evaluation.vqa import normalise, vqa_accuracy
+
+GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "vqa.json").read_text())
+
+
+def test_answers_are_normalised_as_officially():
+    assert {text: normalise(text) for text, _ in GOLDEN["normalised"]} == dict(GOLDEN["normalised"])
+
+
+def test_accuracy_is_the_official_one():
+    actual = [vqa_accuracy(said, people) for said, people, _ in GOLDEN["accuracy"]]
+    assert actual == pytest.approx([each for *_, each in GOLDEN["accuracy"]], abs=1e-12)
+
+
+@pytest.mark.parametrize(("agreeing", "accuracy"), [(0, 0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1)])
+def test_three_people_make_an_answer_right_averaged_over_nine_of_ten(agreeing, accuracy):
+    people = ["yes"] * agreeing + [f"other {i}" for i in range(10 - agreeing)]
+    assert vqa_accuracy("Yes.", people) == pytest.approx(accuracy)
+
+
+def test_nothing_is_normalised_where_all_agree():
+    assert vqa_accuracy("a dog", ["a dog"] * 10) == 1
+    assert vqa_accuracy("dog", ["a dog"] * 10) == 0
