@@ -85,11 +85,12 @@ $(OPENFLAMINGO)/.ready: constraints.txt
 	$(OPENFLAMINGO)/bin/python -m pip install --disable-pip-version-check --no-deps open-flamingo==2.0.1
 	@touch $@
 
-bench: $(READY)  ## time training and generation against the arithmetic floor
+bench: $(READY)  ## time training, generation and loading
 	$(BIN)/python -m benchmarks.compare $(ARGS)
 	$(BIN)/python -m benchmarks.choices
 	$(BIN)/python -m benchmarks.fewshot
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.loading
 
 bench-openflamingo: $(READY) $(OPENFLAMINGO)/.ready  ## the same beside OpenFlamingo 2.0.1
 	$(BIN)/python -m benchmarks.compare --openflamingo $(OPENFLAMINGO)/bin/python \

@@ -23,7 +23,7 @@ from miniflamingo.model.media_mask import latest_media
 from miniflamingo.model.sharding import shard
 from miniflamingo.tokens import load_tokenizer, media_tokens
 from miniflamingo.training.checkpoint import check_weights
-from miniflamingo.training.optim import OptimConfig, make_optimizer
+from miniflamingo.training.optim import OptimConfig, make_optimizer, planned_steps
 from miniflamingo.training.sharding import ShardedStrategy
 
 
@@ -201,7 +201,7 @@ class FlamingoModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, stepped with the optimiser."""
-        steps = self.trainer.estimated_stepping_batches
+        steps = planned_steps(self.trainer)
         # A fused one unscales float16 gradients itself, after they should have been clipped.
         fused = self.trainer.precision != "16-mixed"
         optimizer, scheduler = make_optimizer(self.model, self.optim, steps, fused)

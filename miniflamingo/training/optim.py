@@ -6,9 +6,25 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import lightning as L
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
+
+
+def planned_steps(trainer: L.Trainer) -> float:
+    """Optimiser steps of a whole run, infinite where it has no last one.
+
+    ``Trainer.estimated_stepping_batches`` would start the loaders to find out, and a sharded
+    strategy restores only later from where they are to go on. Ours are endless, so it is the
+    trainer's limits that count.
+    """
+    steps: float = math.inf if trainer.max_steps == -1 else trainer.max_steps
+    per_epoch = trainer.limit_train_batches
+    if trainer.max_epochs not in (None, -1) and isinstance(per_epoch, int):
+        per_epoch = math.ceil(per_epoch / trainer.accumulate_grad_batches)
+        steps = min(steps, trainer.max_epochs * per_epoch)
+    return steps
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import math
 
+import lightning as L
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from miniflamingo.training.optim import (
     OptimConfig,
     make_optimizer,
     parameter_groups,
+    planned_steps,
     rate_factor,
 )
 
@@ -107,3 +109,18 @@ def test_a_cosine_needs_a_last_step(build, total_steps):
     with pytest.raises(ValueError, match="needs to know the last step"):
         make_optimizer(build(), OptimConfig(schedule="cosine"), total_steps)
     make_optimizer(build(), OptimConfig(schedule="constant"), total_steps)
+
+
+@pytest.mark.parametrize(
+    ("limits", "steps"),
+    [
+        ({"max_steps": 7}, 7),
+        ({"max_epochs": -1}, math.inf),
+        ({"max_epochs": 3}, math.inf),  # an epoch of an endless loader has no end
+        ({"max_epochs": 3, "limit_train_batches": 5}, 15),
+        ({"max_epochs": 3, "limit_train_batches": 5, "accumulate_grad_batches": 2}, 9),
+        ({"max_epochs": 3, "limit_train_batches": 5, "max_steps": 8}, 8),
+    ],
+)
+def test_planned_steps_without_asking_a_loader(limits, steps):
+    assert planned_steps(L.Trainer(accelerator="cpu", logger=False, **limits)) == steps
