@@ -38,13 +38,13 @@ class Throughput(L.Callback):
         """
         self.peak_flops = peak_flops
         self.flops = {"image": 0.0, "token": 0.0, "label": 0.0}
-        self.restart()
+        self.restart(time.perf_counter())
 
-    def restart(self) -> None:
-        """Start counting at nothing, now."""
+    def restart(self, now: float) -> None:
+        """Start counting at nothing."""
         self.images = self.tokens = 0
         self.labels = torch.zeros((), dtype=torch.long)
-        self.since = time.perf_counter()
+        self.since = now
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Count FLOPs while the weights are whole, and look the device up."""
@@ -57,11 +57,11 @@ class Throughput(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
-        self.restart()
+        self.restart(time.perf_counter())
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave validation out of the figure."""
-        self.restart()
+        self.restart(time.perf_counter())
 
     def on_train_batch_end(
         self,
@@ -78,8 +78,9 @@ class Throughput(L.Callback):
             self.labels = self.labels.to(part.labels.device) + part.num_labels
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (batch_idx + 1) % every == 0:
-            pl_module.log_dict(self.rates(time.perf_counter() - self.since), prog_bar=True)
-            self.restart()
+            now = time.perf_counter()
+            pl_module.log_dict(self.rates(now - self.since), prog_bar=True)
+            self.restart(now)
 
     def rates(self, seconds: float) -> dict[str, float | Tensor]:
         """What was read in so many seconds, per second."""

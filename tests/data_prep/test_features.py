@@ -43,7 +43,7 @@ def recipe(tmp_path, language_folder, clip_folder):
         tiny.write_shard(tmp_path / "documents" / f"{shard}.tar", documents)
 
     def source(name):
-        return {"urls": f"{tmp_path}/{name}/*.tar", "batch_size": 2}
+        return {"urls": f"{tmp_path}/{name}/*.tar", "batch_size": 2, "max_frames": 2}
 
     settings = {
         "model": {

@@ -17,6 +17,7 @@ from miniflamingo.model.costs import (
     generation_flops,
     layers_with_gradient,
     step_flops,
+    unit_flops,
 )
 from miniflamingo.model.language import decoder_layers
 from miniflamingo.model.outline import outline_vision
@@ -151,3 +152,11 @@ def test_a_convolutional_tower(build):
 
 def test_layers_are_found(build):
     assert len(decoder_layers(build().language)) == tiny.LAYERS
+
+
+def test_costs_of_units_make_up_the_document_that_they_were_taken_from(model):
+    document = DocumentShape(tokens=20, media=2, labels=15)
+    units = unit_flops(model, document)
+    total = 2 * units["image"] + 20 * units["token"] + 15 * units["label"]
+    expected = sum(part.total for part in step_flops(model, [document]).values())
+    assert total == pytest.approx(expected)
