@@ -22,13 +22,16 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 from torch import nn
+from torch.utils.data import DataLoader
 
 from miniflamingo.batch import Batch
 from miniflamingo.cli.fit import FlamingoCLI
 from miniflamingo.data.datamodule import InterleavedData
 from miniflamingo.training.module import FlamingoModule
+from miniflamingo.training.non_finite import SkipNonFinite
 from miniflamingo.training.optim import make_optimizer
 from miniflamingo.training.throughput import Throughput
+from miniflamingo.training.vitals import Vitals
 
 
 class Loaded(FlamingoCLI):
@@ -36,7 +39,7 @@ class Loaded(FlamingoCLI):
 
     def instantiate_classes(self) -> None:
         """Keep what the parser makes."""
-        built = self.parser.instantiate_classes(self.config)
+        built: Any = self.parser.instantiate_classes(self.config)
         self.model, self.datamodule = built.model, built.data
 
 
@@ -106,7 +109,7 @@ def bare_steps(
 def trainer_steps(
     module: FlamingoModule, batches: Sequence[dict[str, Batch]], precision: Any, folder: str
 ) -> list[Step]:
-    """Train as ``fit`` does: two loggers, a progress bar, tokens per second.
+    """Train as ``fit`` does: two loggers, a progress bar, all that is logged and looked after.
 
     Args:
         module: To train.
@@ -122,12 +125,14 @@ def trainer_steps(
         gradient_clip_val=1.0,
         log_every_n_steps=10,
         logger=[TensorBoardLogger(folder, name="", version=""), CSVLogger(folder, name="csv")],
-        callbacks=[TQDMProgressBar(refresh_rate=5), Throughput(), timer],
+        callbacks=[TQDMProgressBar(refresh_rate=5), Throughput(), Vitals(), SkipNonFinite(), timer],
         enable_checkpointing=False,
         enable_model_summary=False,
     )
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        trainer.fit(module, batches)
+        # A list of dicts would be taken for a collection of loaders.
+        loader = DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)  # type: ignore[arg-type]
+        trainer.fit(module, loader)
     return timer.steps
 
 

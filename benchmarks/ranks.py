@@ -18,9 +18,9 @@ from typing import NamedTuple
 import rich.console
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
+from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks import measure
@@ -121,7 +121,7 @@ def run_rank(rank: int, strategy: str, ranks: int, port: int, steps: int, out: s
 def measure_ranks(strategy: str, ranks: int, steps: int, folder: Path) -> Measured:
     """Run all ranks and read what the first one saw."""
     out = folder / f"{strategy}-{ranks}.pt"
-    mp.spawn(run_rank, (strategy, ranks, free_port(), steps, str(out)), nprocs=ranks)
+    spawn(run_rank, (strategy, ranks, free_port(), steps, str(out)), nprocs=ranks)
     seconds, sent, trained, everything = torch.load(out, weights_only=True)
     expected = expected_bytes(strategy, ranks, trained, everything)
     return Measured(strategy, ranks, seconds, sent, expected)
