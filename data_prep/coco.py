@@ -4,11 +4,10 @@ Run ``python -m data_prep.coco --help``.
 """
 
 from pathlib import Path
+from typing import Any
 
 from data_prep.command import run_command
-from data_prep.jobs import describe, run_job
-from data_prep.karpathy import karpathy_job
-from data_prep.workers import Ray
+from data_prep.karpathy import write_captioned_pictures
 
 
 def coco(
@@ -16,11 +15,7 @@ def coco(
     images: Path,
     out: Path = Path("data/coco/pairs"),
     splits: tuple[str, ...] = ("train", "restval"),
-    captions: int = 5,
-    per_shard: int = 5000,
-    seed: int = 0,
-    workers: int = 1,
-    ray: Ray | None = None,
+    **options: Any,
 ) -> None:
     """Write COCO captions of 2014 as training pairs.
 
@@ -32,25 +27,18 @@ def coco(
         images: Folder that holds train2014/ and val2014/.
         out: Folder of the shards.
         splits: Which of Karpathy's splits train.
-        captions: How many captions of a picture to use. Each is a pair with the picture in it, so
-            5 make five times the bytes of 1.
-        per_shard: Pairs of a shard.
-        seed: Of the order of the pairs.
-        workers: Local processes; CPUs for --ray local.
-        ray: auto runs on the Ray cluster of this machine, local on one started here.
+        options: As in ``write_captioned_pictures``.
     """
-    job = karpathy_job(
+    write_captioned_pictures(
         "coco",
-        annotations,
-        images,
-        list(splits),
-        captions,
-        per_shard,
-        seed,
         "COCO captions 2014 (https://cocodataset.org), splits of Karpathy and Fei-Fei 2015",
         "captions: CC BY 4.0; pictures: Flickr's terms of use, each with a licence of its own",
+        annotations,
+        images,
+        out,
+        splits,
+        **options,
     )
-    print(describe(run_job(job, out, workers, ray), out))
 
 
 if __name__ == "__main__":

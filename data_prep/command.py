@@ -11,8 +11,9 @@ from jsonargparse import auto_cli
 def run_command(function: Callable[..., Any], arguments: list[str] | None = None) -> Any:
     """Make a command line of a typed function and run it.
 
-    Options and their help come from the signature and docstring. A mistake of the user's ends with
-    one line and exit code 2, as does a full disk.
+    Options and their help come from the signature and docstring, and those behind ``**options``
+    from the function that they are handed on to. A mistake of the user's ends with one line and
+    exit code 2, as does a full disk.
 
     Args:
         function: The command.

@@ -161,7 +161,8 @@ def features(
         out: Folder of the shards.
         dtype: To store patches in.
         batch_size: Pictures to encode at a time.
-        device: cuda, cpu, ...; cuda if there is one. With several GPUs: --ray local.
+        device: cuda, cpu, ...; cuda if there is one. On Ray each shard that is being encoded has a
+            GPU of its own: with 8 of them, --ray local --workers 8.
         workers: Local processes; CPUs for --ray local.
         ray: auto runs on the Ray cluster of this machine, local on one started here.
     """
@@ -190,6 +191,7 @@ def features(
         f"{reading.urls}",
         "that of the pictures",
         about,
+        gpus=1 if device == "cuda" else 0,
     )
     print(describe(run_job(job, out, workers, ray), out))
 

@@ -56,6 +56,7 @@ class Job:
         source: Where the data comes from, for the manifest.
         licence: Of the data, for the manifest.
         about: More for the manifest, by name.
+        gpus: What Ray reserves for a part.
     """
 
     command: str
@@ -65,6 +66,7 @@ class Job:
     source: str
     licence: str
     about: dict[str, Any]
+    gpus: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def run_job(job: Job, out: Path, workers: int, ray: Ray | None) -> dict[str, Any
     bar = tqdm(total=total, desc=job.command, unit="row", mininterval=0.5)
     with bar:
         write = partial(write_part, job.convert, out)
-        for name, rows, record in run_parts(write, job.parts, workers, ray):
+        for name, rows, record in run_parts(write, job.parts, workers, ray, job.gpus):
             records[name] = record
             bar.update(rows)
             samples = sum(each.samples for each in records.values())

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.jobs import EachRow, Job, Part
+from data_prep.jobs import EachRow, Job, Part, describe, run_job
 from data_prep.pictures import Pictures
 from data_prep.samples import pair_sample
 from data_prep.shards import Sample
+from data_prep.workers import Ray
 
 
 @dataclass(frozen=True)
@@ -86,29 +87,36 @@ def _file(image: dict[str, Any]) -> str:
     return f"{image['filepath']}/{image['filename']}" if "filepath" in image else image["filename"]
 
 
-def karpathy_job(
+def write_captioned_pictures(
     command: str,
-    annotations: Path,
-    images: Path,
-    splits: list[str],
-    captions: int,
-    per_shard: int,
-    seed: int,
     source: str,
     licence: str,
-) -> Job:
-    """Describe the job of writing training pairs.
+    annotations: Path,
+    images: Path,
+    out: Path,
+    splits: tuple[str, ...],
+    captions: int = 5,
+    per_shard: int = 5000,
+    seed: int = 0,
+    workers: int = 1,
+    ray: Ray | None = None,
+) -> None:
+    """Write training pairs: what the commands of such data sets do.
 
     Args:
         command: Its name.
-        annotations: As in ``read_karpathy``.
-        images: Folder of the pictures.
-        splits: As in ``read_karpathy``.
-        captions: As in ``read_karpathy``.
-        per_shard: Pairs of a shard.
-        seed: As in ``read_karpathy``.
         source: For the manifest.
         licence: For the manifest.
+        annotations: As in ``read_karpathy``.
+        images: Folder of the pictures.
+        out: Folder of the shards.
+        splits: As in ``read_karpathy``.
+        captions: How many captions of a picture to use. Each is a pair with the picture in it, so
+            5 make five times the bytes of 1.
+        per_shard: Pairs of a shard.
+        seed: Of the order of the pairs.
+        workers: Local processes; CPUs for --ray local.
+        ray: auto runs on the Ray cluster of this machine, local on one started here.
 
     Raises:
         ValueError: If the annotations or the folder are not what they should be.
@@ -117,22 +125,18 @@ def karpathy_job(
         raise ValueError(f"--annotations {annotations}: there is no such file.")
     if not images.is_dir():
         raise ValueError(f"--images {images}: there is no such folder.")
-    rows = read_karpathy(annotations, splits, captions, seed)
+    rows = read_karpathy(annotations, list(splits), captions, seed)
     shards = [rows[start : start + per_shard] for start in range(0, len(rows), per_shard)]
-    return Job(
-        command,
-        {
-            "annotations": str(annotations),
-            "bytes": annotations.stat().st_size,
-            "images": str(images),
-            "splits": splits,
-            "captions": captions,
-            "per_shard": per_shard,
-            "seed": seed,
-        },
-        [Part(f"{number:06d}", shard) for number, shard in enumerate(shards)],
-        EachRow(ToPair(Pictures(images))),
-        source,
-        licence,
-        {"layout": "pairs"},
-    )
+    settings = {
+        "annotations": str(annotations),
+        "bytes": annotations.stat().st_size,
+        "images": str(images),
+        "splits": list(splits),
+        "captions": captions,
+        "per_shard": per_shard,
+        "seed": seed,
+    }
+    parts = [Part(f"{number:06d}", shard) for number, shard in enumerate(shards)]
+    convert = EachRow(ToPair(Pictures(images)))
+    job = Job(command, settings, parts, convert, source, licence, {"layout": "pairs"})
+    print(describe(run_job(job, out, workers, ray), out))

@@ -5,17 +5,15 @@ Run ``python -m data_prep.mmc4 --help``.
 
 import base64
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from data_prep.command import run_command
-from data_prep.downloads import build_index
-from data_prep.jobs import EachRow, Job, describe, run_job
+from data_prep.pages import write_pages
 from data_prep.pictures import Pictures, ending_of, from_base64
 from data_prep.samples import to_json
 from data_prep.shards import Sample
-from data_prep.tables import find_tables, split_tables, table_settings
-from data_prep.workers import Ray
 from miniflamingo.data.dropped import Dropped
 
 FIELDS = ("text_list", "image_info", "similarity_matrix")
@@ -74,11 +72,9 @@ def mmc4(
     out: Path,
     images: Path | None = None,
     downloads: Path | None = None,
-    per_shard: int = 1000,
     source: str = "MMC4 (Zhu et al. 2023, https://github.com/allenai/mmc4)",
     licence: str = "annotations: ODC-BY; texts and pictures: of their web pages",
-    workers: int = 1,
-    ray: Ray | None = None,
+    **options: Any,
 ) -> None:
     """Write MMC4 pages with their pictures, in the layout of OpenFlamingo's converter.
 
@@ -90,24 +86,12 @@ def mmc4(
         out: Folder of the shards.
         images: Folder of the pictures by their image_name.
         downloads: Output folder of img2dataset, where pictures are found by their raw_url.
-        per_shard: Pages of a shard.
         source: Where the data comes from, for the manifest.
         licence: Of the data, for the manifest.
-        workers: Local processes; CPUs for --ray local.
-        ray: auto runs on the Ray cluster of this machine, local on one started here.
+        options: As in ``write_pages``.
     """
-    tables = find_tables(rows)
-    where = Pictures(images or rows, build_index(downloads) if downloads else None)
-    settings = {
-        "rows": table_settings(tables),
-        "images": str(images),
-        "downloads": str(downloads),
-        "per_shard": per_shard,
-    }
-    convert = EachRow(ToPage(where, downloads is not None))
-    parts = split_tables(tables, per_shard)
-    job = Job("mmc4", settings, parts, convert, source, licence, {"layout": "mmc4"})
-    print(describe(run_job(job, out, workers, ray), out))
+    to_page = partial(ToPage, by_url=downloads is not None)
+    write_pages("mmc4", to_page, rows, out, images, downloads, source, licence, **options)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.command import run_command
-from data_prep.downloads import build_index
-from data_prep.jobs import EachRow, Job, describe, run_job
+from data_prep.pages import write_pages
 from data_prep.pictures import Pictures, ending_of
 from data_prep.samples import to_json
 from data_prep.shards import Sample
-from data_prep.tables import find_tables, split_tables, table_settings
-from data_prep.workers import Ray
 from miniflamingo.data.dropped import Dropped
 
 
@@ -63,11 +60,9 @@ def obelics(
     out: Path,
     images: Path | None = None,
     downloads: Path | None = None,
-    per_shard: int = 1000,
     source: str = "OBELICS (Laurencon et al. 2023)",
     licence: str = "CC BY 4.0; texts and pictures: of their web pages",
-    workers: int = 1,
-    ray: Ray | None = None,
+    **options: Any,
 ) -> None:
     """Write OBELICS pages with their pictures.
 
@@ -76,25 +71,11 @@ def obelics(
         out: Folder of the shards.
         images: Folder of the pictures, where rows hold paths instead of urls.
         downloads: Output folder of img2dataset, where pictures are found by their url.
-        per_shard: Pages of a shard.
         source: Where the data comes from, for the manifest.
         licence: Of the data, for the manifest.
-        workers: Local processes; CPUs for --ray local.
-        ray: auto runs on the Ray cluster of this machine, local on one started here.
+        options: As in ``write_pages``.
     """
-    tables = find_tables(rows)
-    folder = images or (rows if rows.is_dir() else rows.parent)
-    where = Pictures(folder, build_index(downloads) if downloads else None)
-    settings = {
-        "rows": table_settings(tables),
-        "images": str(folder),
-        "downloads": str(downloads),
-        "per_shard": per_shard,
-    }
-    parts = split_tables(tables, per_shard)
-    convert = EachRow(ToPage(where))
-    job = Job("obelics", settings, parts, convert, source, licence, {"layout": "obelics"})
-    print(describe(run_job(job, out, workers, ray), out))
+    write_pages("obelics", ToPage, rows, out, images, downloads, source, licence, **options)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Run ``python -m data_prep.stats --help``.
 
 from collections import Counter
 from dataclasses import dataclass, field, fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,17 @@ import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
 
 from data_prep.command import run_command
+from data_prep.every_shard import look_at_every_shard
 from data_prep.recipes import Reading, load_text, reading_of
 from data_prep.shards import write_json
-from data_prep.workers import Ray, run_parts
+from data_prep.workers import Ray
 from miniflamingo.data.dropped import Dropped
 from miniflamingo.data.encode import encode_document
 from miniflamingo.data.images import DAMAGE, open_image
 from miniflamingo.data.layouts.choose import to_document
-from miniflamingo.data.shards import BrokenShard, RawSample, find_shards, read_shard
+from miniflamingo.data.shards import BrokenShard, RawSample, read_shard
 from miniflamingo.data.source import Layout, SourceConfig
 from miniflamingo.document import Patches
 
@@ -241,11 +240,8 @@ def stats(
         ray: auto runs on the Ray cluster of this machine, local on one started here.
     """
     reading = reading_of(recipe, source, urls, layout, language)
-    shards = [(n, url) for n, each in reading.sources.items() for url in find_shards(each.urls)]
     counted = {name: Stats() for name in reading.sources}
-    count = partial(count_shard, reading)
-    bar = tqdm(run_parts(count, shards, workers, ray), "stats", len(shards), unit="shard")
-    for name, found in bar:
+    for name, found in look_at_every_shard(count_shard, reading, "stats", workers, ray):
         counted[name].add(found)
     Console().print(table_of(counted))
     content: dict[str, Any] = {

@@ -7,24 +7,23 @@ import random
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
 
 from data_prep.command import run_command
+from data_prep.every_shard import look_at_every_shard
 from data_prep.reading import manifest_entry
 from data_prep.recipes import Reading, load_text, reading_of
 from data_prep.shards import hash_file, write_json
-from data_prep.workers import Ray, run_parts
+from data_prep.workers import Ray
 from miniflamingo.data.dropped import Dropped
 from miniflamingo.data.layouts.choose import to_document
 from miniflamingo.data.layouts.page import Page
 from miniflamingo.data.prepare import decode_document, prepare
-from miniflamingo.data.shards import BrokenShard, RawSample, find_shards, read_shard
+from miniflamingo.data.shards import BrokenShard, RawSample, read_shard
 from miniflamingo.data.source import Layout
 
 
@@ -160,11 +159,8 @@ def verify(
         ray: auto runs on the Ray cluster of this machine, local on one started here.
     """
     reading = reading_of(recipe, source, urls, layout, language)
-    shards = [(n, url) for n, each in reading.sources.items() for url in find_shards(each.urls)]
     findings = {name: Findings() for name in reading.sources}
-    check = partial(verify_shard, reading)
-    bar = tqdm(run_parts(check, shards, workers, ray), "verify", len(shards), unit="shard")
-    for name, found in bar:
+    for name, found in look_at_every_shard(verify_shard, reading, "verify", workers, ray):
         findings[name].add(found)
     Console().print(report(findings))
     if out is not None:

@@ -24,7 +24,11 @@ class WorkerDied(OSError):
 
 
 def run_parts(
-    function: Callable[[Part], Result], parts: Sequence[Part], workers: int, ray: Ray | None
+    function: Callable[[Part], Result],
+    parts: Sequence[Part],
+    workers: int,
+    ray: Ray | None,
+    gpus: int = 0,
 ) -> Iterator[Result]:
     """Apply a function to every part.
 
@@ -33,18 +37,20 @@ def run_parts(
         parts: Picklable.
         workers: Local processes; 1 runs in this one. With ``ray="local"`` how many CPUs Ray takes.
         ray: ``auto`` joins the cluster that this machine belongs to, ``local`` starts one here.
+        gpus: What Ray reserves for a part, which then sees no others.
 
     Yields:
         A result for each part, as they come.
 
     Raises:
-        ValueError: If ``ray`` is asked for and not installed, or there is no cluster.
+        ValueError: If ``ray`` is asked for and not installed, or there is no cluster, or too few
+            GPUs in it.
         WorkerDied: If a process is killed; with Ray, if the same part loses its worker every time.
     """
     if workers < 1:
         raise ValueError(f"--workers is {workers}; at least 1 is needed.")
     if ray is not None:
-        yield from _on_ray(function, parts, workers, ray)
+        yield from _on_ray(function, parts, workers, ray, gpus)
     elif workers == 1:
         yield from map(function, parts)
     else:
@@ -71,7 +77,11 @@ def _in_processes(
 
 
 def _on_ray(
-    function: Callable[[Part], Result], parts: Sequence[Part], workers: int, address: Ray
+    function: Callable[[Part], Result],
+    parts: Sequence[Part],
+    workers: int,
+    address: Ray,
+    gpus: int,
 ) -> Iterator[Result]:
     try:
         import ray
@@ -96,7 +106,13 @@ def _on_ray(
             f"--ray local: {error}"
         ) from error
     try:
-        remote = ray.remote(call).options(max_retries=RETRIES)
+        found = int(ray.cluster_resources().get("GPU", 0))
+        if found < gpus:
+            raise ValueError(
+                f"--ray {address} found {found} GPUs, and each part needs {gpus}. Give "
+                "--device cpu, or run where there are some."
+            )
+        remote = ray.remote(max_retries=RETRIES, num_gpus=gpus)(call)
         shared = ray.put(function)
         waiting = iter(parts)
         # A bounded window: parts may carry their rows with them.

@@ -19,8 +19,8 @@ from miniflamingo.evaluation.runner import (
     kept_or_run,
     prompts_of,
     run_cell,
-    with_scores,
 )
+from miniflamingo.evaluation.summary import with_scores
 from miniflamingo.evaluation.tasks import sample
 from miniflamingo.generation.likelihood import encode_continuation
 from miniflamingo.generation.reader import Reader
@@ -105,4 +105,5 @@ def run_text_only(run: Evaluation, cell: Cell, queries: Sequence[Example]) -> li
         run.batch_size,
     )
     answers = [Answer(line, line, {}) for line in lines]
-    return with_scores(run.task, run.ranks.gather(judge(run, cell, mine, answers, {})))
+    found = run.ranks.gather(judge(run, cell, mine, answers, {}))
+    return with_scores(found, run.task.metric)

@@ -12,7 +12,6 @@ from tqdm import tqdm
 from miniflamingo.document import Document
 from miniflamingo.evaluation.example import Example
 from miniflamingo.evaluation.facts import facts_right
-from miniflamingo.evaluation.metrics import metric_for
 from miniflamingo.evaluation.prediction import Prediction, read_predictions, write_predictions
 from miniflamingo.evaluation.prompts import (
     Prompt,
@@ -23,6 +22,7 @@ from miniflamingo.evaluation.prompts import (
     with_pictures,
 )
 from miniflamingo.evaluation.ranks import ALONE, Ranks
+from miniflamingo.evaluation.summary import with_scores
 from miniflamingo.evaluation.support import Choose
 from miniflamingo.evaluation.tasks import Task, TaskData
 from miniflamingo.generation.complete import complete
@@ -161,13 +161,6 @@ def judge(
     return predictions
 
 
-def with_scores(task: Task, predictions: Sequence[Prediction]) -> list[Prediction]:
-    """Score predictions as one set, which CIDEr's document frequencies are taken from."""
-    answers, references = [p.answer for p in predictions], [p.references for p in predictions]
-    scores = metric_for(task.metric).score_each(answers, references)
-    return [p._replace(score=score) for p, score in zip(predictions, scores, strict=True)]
-
-
 def run_cell(
     run: Evaluation, cell: Cell, queries: Sequence[Example], measured: Collection[str] = ()
 ) -> list[Prediction]:
@@ -194,7 +187,8 @@ def run_cell(
         else:
             answers = write_answers(run, shown, blank, bar.update)
     losses = query_losses(run, mine, shown, measured, blank)
-    return with_scores(run.task, run.ranks.gather(judge(run, cell, mine, answers, losses)))
+    found = run.ranks.gather(judge(run, cell, mine, answers, losses))
+    return with_scores(found, run.task.metric)
 
 
 def query_losses(

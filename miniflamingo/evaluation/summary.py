@@ -75,7 +75,7 @@ def with_scores(predictions: Sequence[Prediction], metric: str) -> list[Predicti
     """Fill in the score of each query.
 
     Args:
-        predictions: Of one cell.
+        predictions: Of one cell, all of it: CIDEr's document frequencies are taken from the set.
         metric: As a task names it.
     """
     answers, references = answers_of(predictions)

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from miniflamingo.document import ImageSource
 from miniflamingo.evaluation.example import Example
 from miniflamingo.evaluation.layouts import check_source, read_source
 from miniflamingo.evaluation.metrics import metric_for
@@ -238,14 +237,3 @@ def load_vocabulary(task: Task) -> Vocabulary:
             "'vocabulary', or leave it out to score captions alone."
         )
     return json.loads(path.read_text())
-
-
-def pictures_by_key(data: TaskData) -> dict[str, ImageSource]:
-    """The picture of each query and support example by its id, for sheets of samples.
-
-    Where a support example has the id of a query, the query's picture is found under it.
-    """
-    found: dict[str, ImageSource] = {each.key: each.image for each in data.support}
-    for query in data.queries:
-        found |= {each.key: each.image for each in (*query.support, query)}
-    return found

@@ -57,6 +57,12 @@ def write(axes: Axes, text: str, x: float, y: float, size: float = 8, **style: A
     axes.text(x, y, text, **style)
 
 
+def explain(axes: Axes, legend: str, width: float) -> None:
+    """Write what a sheet shows below its title, in lines that fit its width in pixels."""
+    lines = textwrap.fill(legend, round((width - 2 * MARGIN) / 6))
+    write(axes, lines, MARGIN, MARGIN + 1.4 * LINE, color="0.3")
+
+
 def printable(text: str) -> str:
     """What a model wrote, as far as it can be drawn: it may write control characters too."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
@@ -129,8 +135,7 @@ def draw_layer(look: Look, layer: int, file: Path) -> None:
         "bright its own maximum. Above: number of the latent and the share of its attention that "
         "falls on patches (blue); the rest falls on the latents."
     )
-    legend = textwrap.fill(legend, round((width - 2 * MARGIN) / 6))
-    write(axes, legend, MARGIN, MARGIN + 1.4 * LINE, color="0.3")
+    explain(axes, legend, width)
     write(axes, "as the encoder sees it", MARGIN, top)
     place(axes, large, MARGIN, top + LINE)
     below = top + len(large) + LINE + GAP
@@ -206,8 +211,7 @@ def draw_words(look: Look, words: slice, file: Path) -> None:
         "the patches in the last resampler layer (heads averaged). Dark 0, bright each map's own "
         "maximum. Below: the latent that the word attends to most, and how much."
     )
-    legend = textwrap.fill(legend, round((width - 2 * MARGIN) / 6))
-    write(axes, legend, MARGIN, MARGIN + 1.4 * LINE, color="0.3")
+    explain(axes, legend, width)
     for column, word in enumerate(shown):
         fitting = word if len(word) <= tile_width // 8 else word[: tile_width // 8 - 1] + "…"
         write(axes, fitting, left + column * step_x, top, 9, weight="bold")

@@ -192,3 +192,14 @@ def test_an_error_in_a_ray_worker_is_the_users_own(tmp_path):
     pytest.importorskip("ray")
     with pytest.raises(ValueError, match="invalid literal"):
         list(run_parts(int, ["1", "no number"], 1, "local"))
+
+
+@pytest.mark.slow
+def test_ray_gives_each_part_a_gpu_of_its_own(monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"GPU": 2}')
+    seen = list(run_parts(os.getenv, ["CUDA_VISIBLE_DEVICES"] * 4, 2, "local", gpus=1))
+    assert len(seen) == 4
+    assert set(seen) <= {"0", "1"}
+    with pytest.raises(ValueError, match="--ray local found 2 GPUs, and each part needs 3"):
+        list(run_parts(os.getenv, ["CUDA_VISIBLE_DEVICES"], 2, "local", gpus=3))

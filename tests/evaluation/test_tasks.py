@@ -18,7 +18,6 @@ from miniflamingo.evaluation.tasks import (
     load_data,
     load_task,
     load_vocabulary,
-    pictures_by_key,
 )
 
 
@@ -62,13 +61,6 @@ def test_queries_and_support_are_fixed_samples(tmp_path: Path):
     assert [each.key for each in one.support] == sorted(each.key for each in one.support)
     everything = load_data(coco(tmp_path))
     assert (len(everything.queries), len(everything.support)) == (4, 8)
-
-
-def test_pictures_are_found_by_key(tmp_path: Path):
-    data = load_data(coco(tmp_path))
-    pictures = pictures_by_key(data)
-    assert len(pictures) == 12
-    assert pictures[data.queries[0].key] == data.queries[0].image
 
 
 def test_classes_are_all_answers_that_occur(tmp_path: Path):
