@@ -186,6 +186,13 @@ def interleaved(texts: list[str], seed: int) -> dict[str, bytes]:
     return {"json": json.dumps({"chunks": chunks}).encode(), **files}
 
 
+def loss_of(model, batch):
+    """A model's loss on a batch."""
+    return model(
+        batch.input_ids, position_ids=batch.position_ids, labels=batch.labels, **batch.media
+    ).loss
+
+
 class Killed(L.Callback):
     """Ends the process without a word, like ``kill -9``, before a step's checkpoint is written."""
 

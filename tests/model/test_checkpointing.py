@@ -18,12 +18,7 @@ def train_step(model, batch):
 
     model.zero_grad()
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = model(
-            batch.input_ids,
-            position_ids=batch.position_ids,
-            pixels=batch.pixels,
-            labels=batch.labels,
-        ).loss
+        loss = tiny.loss_of(model, batch)
     loss.backward()
     gradients = {
         name.replace("_checkpoint_wrapped_module.", ""): parameter.grad.clone()

@@ -66,9 +66,7 @@ def test_family(family, tied, build, tmp_path):
     model = build(language=folder, opened=True)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     batch = processor.batch(documents())
-    model(
-        batch.input_ids, position_ids=batch.position_ids, pixels=batch.pixels, labels=batch.labels
-    ).loss.backward()
+    tiny.loss_of(model, batch).backward()
     assert model.resampler.latents.grad.abs().max() > 0
     assert (model.token_rows.input_rows.grad.abs().amax(1) > 0).all()
     assert (model.token_rows.output_rows.grad.abs().amax(1) > 0).all()

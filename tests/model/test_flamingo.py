@@ -103,12 +103,7 @@ def test_right_padding_changes_nothing(model, processor):
 def test_loss_is_cross_entropy_of_the_logits(model, processor):
     batch = processor.batch([document(3), document(1, 7)])
     with torch.no_grad():
-        loss = model(
-            batch.input_ids,
-            position_ids=batch.position_ids,
-            pixels=batch.pixels,
-            labels=batch.labels,
-        ).loss
+        loss = tiny.loss_of(model, batch)
         logits = model(batch.input_ids, position_ids=batch.position_ids, pixels=batch.pixels).logits
     log_probabilities = logits.double().log_softmax(-1)
     chosen = [
@@ -208,9 +203,7 @@ def test_text_alone_needs_no_pixels(model, processor, language_folder):
 
 def test_a_batch_without_media_trains(model, processor):
     batch = processor.batch([Document([Chunk(None, "two cats.")]), Document([Chunk(None, "a")])])
-    loss = model(
-        batch.input_ids, position_ids=batch.position_ids, pixels=batch.pixels, labels=batch.labels
-    ).loss
+    loss = tiny.loss_of(model, batch)
     loss.backward()
     assert loss.isfinite()
     assert model.token_rows.output_rows.grad.abs().max() > 0
@@ -224,9 +217,7 @@ def test_gradients_reach_what_is_new_and_nothing_else(
     model = build(opened=True, train_input_rows=train_input_rows, resampler=resampler)
     model.train()
     batch = processor.batch([document(3), document(1, 7)])
-    model(
-        batch.input_ids, position_ids=batch.position_ids, pixels=batch.pixels, labels=batch.labels
-    ).loss.backward()
+    tiny.loss_of(model, batch).backward()
     reached = {
         name
         for name, parameter in model.named_parameters()

@@ -191,9 +191,7 @@ def test_tokens_read_by_hand():
 def test_every_gate_trains_saves_and_loads(gate, build, processor, tmp_path):
     model = build(gate=gate, start="random")
     batch = processor.batch([Document([Chunk(tiny.picture(0), "a red cat.")])])
-    loss = model(
-        batch.input_ids, position_ids=batch.position_ids, pixels=batch.pixels, labels=batch.labels
-    ).loss
+    loss = tiny.loss_of(model, batch)
     loss.backward()
     assert all(p.grad.abs().max() > 0 for p in model.parameters() if p.requires_grad)
     model.save_pretrained(tmp_path)

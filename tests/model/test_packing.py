@@ -24,12 +24,6 @@ def documents():
     ]
 
 
-def loss(model, batch):
-    return model(
-        batch.input_ids, position_ids=batch.position_ids, pixels=batch.pixels, labels=batch.labels
-    ).loss
-
-
 def test_rows_are_few_and_even():
     assert pack_rows([5, 4, 3, 6, 2], room=11) == [[0, 1], [2, 3, 4]]  # 9 and 11 tokens
     assert pack_rows([5, 4, 3, 6, 2], room=10) == [[0, 4], [1, 2], [3]]  # 7, 7 and 6
@@ -79,7 +73,7 @@ def test_packing_changes_neither_loss_nor_gradients(family, build, tmp_path):
     for pack in (False, True):
         model.zero_grad()
         batch = processor.batch(documents(), max_tokens=48, pack=pack)
-        value = loss(model, batch)
+        value = tiny.loss_of(model, batch)
         value.backward()
         losses.append(value.item())
         gradients.append(
@@ -95,7 +89,7 @@ def test_packing_with_all_previous_media(build, processor):
     model = build(opened=True, attend="all_previous")
     with torch.no_grad():
         apart, together = (
-            loss(model, processor.batch(documents(), max_tokens=48, pack=pack))
+            tiny.loss_of(model, processor.batch(documents(), max_tokens=48, pack=pack))
             for pack in (False, True)
         )
     torch.testing.assert_close(together, apart, rtol=1e-5, atol=0)

@@ -25,12 +25,6 @@ def batch(processor):
     return processor.batch([Document(chunks), Document(chunks[:1])])
 
 
-def loss_of(model, batch):
-    return model(
-        batch.input_ids, position_ids=batch.position_ids, pixels=batch.pixels, labels=batch.labels
-    ).loss
-
-
 def quantised(model):
     kinds = (bitsandbytes.nn.Linear4bit, bitsandbytes.nn.Linear8bitLt)
     return {name: m for name, m in model.language.named_modules() if isinstance(m, kinds)}
@@ -51,11 +45,11 @@ def test_it_computes_with_the_weights_that_its_bits_stand_for(
     reference = build(language=language, opened=True)
     layers = quantised(model)
     assert len(layers) == 7 * tiny.LAYERS  # all matrices of all layers, and neither head nor gates
-    whole = loss_of(reference, batch).item()
+    whole = tiny.loss_of(reference, batch).item()
     with torch.no_grad():
         for name, module in layers.items():
             reference.language.get_submodule(name).weight.copy_(unpacked(module))
-    loss, expected = loss_of(model, batch), loss_of(reference, batch)
+    loss, expected = tiny.loss_of(model, batch), tiny.loss_of(reference, batch)
     assert loss.item() == pytest.approx(expected.item(), rel=tolerance)
     assert abs(expected.item() - whole) > 1e-4  # the comparison can fail
 
@@ -72,7 +66,7 @@ def test_an_exported_model_is_loaded_with_its_bits(build, language, batch, bits,
     again = MiniFlamingo.from_pretrained(tmp_path / "model")
     assert quantised(again).keys() == quantised(model).keys()
     with torch.no_grad():
-        assert loss_of(again, batch) == loss_of(model, batch)
+        assert tiny.loss_of(again, batch) == tiny.loss_of(model, batch)
 
 
 @pytest.mark.parametrize("bits", [4, 8])

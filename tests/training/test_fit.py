@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 import yaml
 from safetensors.torch import load_file
@@ -255,10 +256,5 @@ def test_two_ranks(write, config, processor, world, tmp_path, strategy):
     samples = read_samples(find_shards(f"{world}/validation/*.tar"))
     batch = processor.batch([to_document(sample) for sample in samples])
     with torch.no_grad():
-        loss = model(
-            batch.input_ids,
-            position_ids=batch.position_ids,
-            pixels=batch.pixels,
-            labels=batch.labels,
-        ).loss
+        loss = tiny.loss_of(model, batch)
     assert logged(run, "val/loss")[3] == pytest.approx(loss.item(), rel=1e-4)
