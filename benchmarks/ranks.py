@@ -29,11 +29,30 @@ from benchmarks.compare import to_rich
 from benchmarks.ours import Ours
 from benchmarks.report import Table, number, to_markdown
 from benchmarks.scaling import GRADIENT
-from benchmarks.workloads import OPT_125M
+from benchmarks.workloads import OPT_125M, VIT_B_32, Shapes
 from miniflamingo.model.sharding import shard
 from miniflamingo.training.optim import OptimConfig, make_optimizer
 
 CASE = "train/pairs-as-they-come/every-4/fp32"
+SMALL = Shapes(
+    {
+        "hidden_size": 256,
+        "word_embed_proj_dim": 256,
+        "ffn_dim": 1024,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+    },
+    VIT_B_32
+    | {
+        "embed_dim": 128,
+        "vision_cfg": {"image_size": 64, "layers": 2, "width": 128, "patch_size": 16},
+    },
+    OPT_125M.vocabulary,
+    latents=16,
+    depth=2,
+    heads=4,
+)
+"""Small, so that four ranks fit on two cores."""
 
 
 class Measured(NamedTuple):
@@ -91,8 +110,8 @@ def run_rank(rank: int, strategy: str, ranks: int, port: int, steps: int, out: s
     dist.init_process_group("gloo", rank=rank, world_size=ranks)
     torch.manual_seed(0)
     case = CASES[CASE]
-    side = Ours(case, OPT_125M)
-    batch = side.train_batch(measure.documents_of(case, OPT_125M), case)
+    side = Ours(case, SMALL)
+    batch = side.train_batch(measure.documents_of(case, SMALL), case)
     weights = list(side.model.parameters())
     trained = sum(GRADIENT * weight.numel() for weight in weights if weight.requires_grad)
     everything = sum(weight.numel() * weight.element_size() for weight in weights)
@@ -150,8 +169,11 @@ def main() -> None:
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     ways = [("DDP", 1), ("DDP", 2), ("DDP", 4), ("FSDP2", 2), ("FSDP2", 4)]
-    measured = [measure_ranks(*way, chosen.steps, chosen.out) for way in ways]
-    console, table = rich.console.Console(), to_table(measured)
+    console, measured = rich.console.Console(), []
+    for way in ways:
+        measured.append(measure_ranks(*way, chosen.steps, chosen.out))
+        console.print(str(measured[-1]))
+    table = to_table(measured)
     console.print(to_rich(table) if console.is_terminal else to_markdown(table))
 
 
