@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import time
 from pathlib import Path
 
 import lightning as L
@@ -21,6 +22,14 @@ class Signalled(L.Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step == self.step and trainer.global_rank == self.rank:
             os.killpg(0, self.number)
+
+
+class Late(L.Callback):
+    """Holds rank 1 up before it looks for the others, when torchrun has started it again."""
+
+    def __init__(self, seconds: float) -> None:
+        if os.environ.get("TORCHELASTIC_RESTART_COUNT") == "1" and os.environ["RANK"] == "1":
+            time.sleep(seconds)
 
 
 class Poisoned(L.Callback):

@@ -11,6 +11,10 @@ set -eu
 PROCESSES=${PROCESSES:-$(.venv/bin/python -c "import torch; print(torch.cuda.device_count() or 1)")}
 NODES=${NODES:-1}
 
+# torchrun's own store outlives a restart, and with it the addresses of ranks that are gone: a rank
+# that starts before its neighbour would call a dead one. So rank 0 opens a new store each time.
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+
 exec .venv/bin/python -m torch.distributed.run \
     --nnodes "$NODES" --nproc-per-node "$PROCESSES" --max-restarts "${RESTARTS:-3}" \
     --rdzv-backend c10d --rdzv-id miniflamingo --rdzv-endpoint "${HEAD:-localhost:0}" \

@@ -46,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"some of: {', '.join(repr(name) for name in names)}; all if left",
     )
     parser.add_argument("--shots", type=int, default=4, help="of the few-shot task")
-    parser.add_argument("--queries", type=int, default=20, help="only a fixed sample of so many")
+    parser.add_argument("--queries", type=int, default=40, help="only a fixed sample of so many")
 
 
 def few_shot(args: argparse.Namespace, model: Path, out: Path) -> dict[str, float]:

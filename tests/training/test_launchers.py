@@ -47,7 +47,8 @@ def test_lightning_hands_the_code_on(preempted, tmp_path):
 
 
 def test_torchrun_starts_the_ranks_again(preempted, tmp_path):
-    line = ["configs/cluster/torchrun.sh", *preempted, "--trainer.accelerator", "cpu"]
+    late = ["--trainer.callbacks+=faults.Late", "--trainer.callbacks.seconds=8"]
+    line = ["configs/cluster/torchrun.sh", *preempted, "--trainer.accelerator", "cpu", *late]
     code, shown = run(line, PROCESSES="2", RESTARTS="1")
     assert code == 0, shown
     assert "MEMBER: 2/2" in shown  # the recipe says one device
