@@ -95,6 +95,7 @@ bench: $(READY)  ## time training, generation and loading
 bench-openflamingo: $(READY) $(OPENFLAMINGO)/.ready  ## the same beside OpenFlamingo 2.0.1
 	$(BIN)/python -m benchmarks.compare --openflamingo $(OPENFLAMINGO)/bin/python \
 		--out benchmarks/results/openflamingo.json $(ARGS)
+	$(BIN)/python -m benchmarks.vqa --openflamingo $(OPENFLAMINGO)/bin/python
 
 clean:  ## remove caches and the smoke run; .venv, data and runs stay
 	rm -rf build dist .pytest_cache .ruff_cache .import_linter_cache data/smoke runs/smoke

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import CLIP_CONFIG, FAMILIES
 
-from benchmarks import compare, floor, measure, report
+from benchmarks import compare, floor, measure, report, vqa
 from benchmarks.cases import CASES, QUICK, STANDARD, Case, Padding, choose
 from benchmarks.ours import Ours, build_model
 from benchmarks.workloads import (
@@ -19,6 +19,7 @@ from benchmarks.workloads import (
     encode,
     slotted_batch,
 )
+from miniflamingo.evaluation.vqa import MENDED, NUMBERS
 
 VOCABULARY = Vocabulary(words=50, begin=2, pad=1, end_of_chunk=50, image=51)
 TINY = Shapes(
@@ -263,3 +264,13 @@ def test_sides_take_turns(tmp_path):
     assert order.read_text().split() == ["benchmarks.ours", "benchmarks.openflamingo"] * 3
     assert [len(each["runs"]) for each in made["sides"].values()] == [3, 3]
     assert made["sides"]["ours"]["peak_bytes"] == 5
+
+
+def test_vqa_questions_hold_every_key_and_ten_answers(tmp_path):
+    questions = vqa.make_questions(["two dogs don't bark."], 1000)
+    assert {len(each.people) for each in questions} == {vqa.PEOPLE}
+    said = {each.answer for each in questions}
+    assert said >= MENDED.keys() | NUMBERS.keys()
+    vqa.write_files(questions, tmp_path)
+    scores = vqa.ours(questions, tmp_path)
+    assert 0 < sum(scores) / len(scores) < 100

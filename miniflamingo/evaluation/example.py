@@ -17,7 +17,7 @@ class Example(NamedTuple):
     Attributes:
         key: Unique in its file.
         image: The picture.
-        answers: Captions, annotators' answers or the class, none of them empty.
+        answers: Captions, annotators' answers or the class; empty where an annotator's vote was.
         file: Where it was read, for messages.
         question: What is asked about the picture; empty for captioning.
         facts: Fact -> its true values, where a task scores them.
@@ -32,6 +32,11 @@ class Example(NamedTuple):
     facts: Mapping[str, Sequence[str]] = {}  # read only
     support: tuple[Any, ...] = ()
 
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The answers that are not empty, at least one: a prompt shows these alone."""
+        return tuple(filter(None, self.answers))
+
 
 def make_example(
     key: str,
@@ -39,6 +44,7 @@ def make_example(
     answers: Iterable[str],
     file: str | Path,
     question: str = "",
+    votes: bool = False,
     **own: Any,
 ) -> Example:
     """Make an example of raw annotations: white space evened out, empty answers left out.
@@ -49,13 +55,16 @@ def make_example(
         answers: As people wrote them.
         file: Where that was read.
         question: As people wrote it.
+        votes: Whether each answer is a vote that counts, so that an empty one stays.
         **own: ``facts`` and ``support``.
 
     Raises:
         ValueError: If no answer is left.
     """
-    clean = tuple(text for text in (" ".join(answer.split()) for answer in answers) if text)
-    if not clean:
+    clean = tuple(" ".join(answer.split()) for answer in answers)
+    if not votes:
+        clean = tuple(filter(None, clean))
+    if not any(clean):
         raise ValueError(
             f"{file}: {key!r} has no answer or caption that is not empty. Write one, or take the "
             "example out."

@@ -146,6 +146,7 @@ def textvqa(annotations: str, images: str) -> list[Example]:
             get(entry, "answers", annotations, place),
             annotations,
             get(entry, "question", annotations, place),
+            votes=True,
         )
         for place, entry in enumerate(get(read_json(annotations), "data", annotations))
     ]
@@ -174,7 +175,8 @@ def vqa(questions: str, annotations: str, images: str, image_name: str) -> list[
             raise ValueError(f"{annotations} has no answers to question {key} of {questions}.")
         name = image_name.format(image_id=get(entry, "image_id", questions, place))
         text = get(entry, "question", questions, place)
-        examples.append(make_example(str(key), Path(images) / name, answers[key], questions, text))
+        file = Path(images) / name
+        examples.append(make_example(str(key), file, answers[key], questions, text, votes=True))
     return examples
 
 
@@ -195,6 +197,7 @@ def vizwiz(annotations: str, images: str) -> list[Example]:
             ],
             annotations,
             get(entry, "question", annotations, place),
+            votes=True,
         )
         for place, entry in enumerate(read_json(annotations))
     ]

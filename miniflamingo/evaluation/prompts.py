@@ -33,9 +33,9 @@ class Prompt(NamedTuple):
 
 
 def drawn_answer(query: Example, example: Example, seed: int) -> str:
-    """One of an example's answers, drawn by seed for each query."""
+    """One of an example's answers that are not empty, drawn by seed for each query."""
     rng = random.Random(f"{seed}-{query.key}-{example.key}")
-    return rng.choice(example.answers)
+    return rng.choice(example.written)
 
 
 def lead(task: Task, question: str) -> str:

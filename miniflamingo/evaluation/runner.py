@@ -204,7 +204,7 @@ def query_losses(
         for prompt, document in zip(prompts, documents, strict=True)
         if prompt.query.key in measured
     ]
-    texts = [continuation(run.task, query.question, query.answers[0]) for query, _ in chosen]
+    texts = [continuation(run.task, query.question, query.written[0]) for query, _ in chosen]
     shown = [document for _, document in chosen]
     losses = mean_losses(run.reader, shown, texts, run.batch_size, blank)
     return {query.key: loss for (query, _), loss in zip(chosen, losses, strict=True)}

@@ -34,6 +34,8 @@ ARTICLES = ("a", "an", "the")
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 DIGIT_COMMA = re.compile(r"\d,\d")
 FULL_STOP = re.compile(r"\.(?!\d)")
+FULL_STOPS_REMOVED = 32
+"""The official program passes a flag, re.UNICODE = 32, where ``re.sub`` takes a count."""
 
 
 def strip_punctuation(text: str) -> str:
@@ -42,39 +44,41 @@ def strip_punctuation(text: str) -> str:
     for mark in PUNCTUATION:
         beside_space = f"{mark} " in text or f" {mark}" in text
         stripped = stripped.replace(mark, "" if beside_space or DIGIT_COMMA.search(text) else " ")
-    return FULL_STOP.sub("", stripped)
+    return FULL_STOP.sub("", stripped, count=FULL_STOPS_REMOVED)
 
 
 def normalise(answer: str) -> str:
     """Lower case, digits for number words, no articles or punctuation, apostrophes mended.
+
+    White space at the ends and new lines are evened out first: a mark beside a space is dropped.
 
     >>> normalise("The two dogs, dont they?")
     "2 dogs don't they"
 
     Source: ``vqaEval.py`` of the VQA authors' repository.
     """
-    words = [NUMBERS.get(word, word) for word in strip_punctuation(answer).lower().split()]
+    text = answer.replace("\n", " ").replace("\t", " ").strip()
+    words = [NUMBERS.get(word, word) for word in strip_punctuation(text).lower().split()]
     return " ".join(MENDED.get(word, word) for word in words if word not in ARTICLES)
 
 
 def vqa_accuracy(answer: str, references: Sequence[str]) -> float:
     """Agreement with people: min(people who said so / 3, 1), averaged over all but one of them.
 
-    As in the official evaluation nothing is normalised where all people agree.
+    Both sides are always normalised, as the VQA challenge describes it and published few-shot
+    figures do it. The authors' ``vqaEval.py`` of 2018 compares untouched text where all people
+    agree: there ``Yes`` is wrong if all ten said ``yes``.
 
     Args:
         answer: The model's.
-        references: What each person said, ten in VQAv2.
+        references: What each person said, ten in VQAv2, an empty answer included.
 
     Returns:
         0 to 1.
 
-    Source: Antol et al., arXiv:1505.00468, as in ``vqaEval.py`` (2018 and later).
+    Source: Antol et al., arXiv:1505.00468, as in OpenFlamingo's copy of ``vqaEval.py``.
     """
-    said = " ".join(re.split(r"[\n\t]", answer)).strip()
-    people = [" ".join(re.split(r"[\n\t]", each)).strip() for each in references]
-    if len(set(people)) > 1:
-        said, people = normalise(said), [normalise(each) for each in people]
+    said, people = normalise(answer), [normalise(each) for each in references]
     agreeing = sum(each == said for each in people)
     return sum(min(1.0, (agreeing - (each == said)) / 3) for each in people) / len(people)
 

@@ -77,7 +77,8 @@ def test_textvqa(tmp_path: Path):
     file = official.write_json(tmp_path / "t.json", content)
     (example,) = read("textvqa", annotations=file, images="i")
     assert (example.key, example.question) == ("34602", "what?")
-    assert example.answers == ("nous", "nous les")
+    assert example.answers == ("nous", "nous les", "")  # a vote, but nothing to show
+    assert example.written == ("nous", "nous les")
 
 
 def test_vqa(tmp_path: Path):

@@ -11,6 +11,7 @@ from miniflamingo.evaluation.prompts import (
     check_context,
     clean,
     continuation,
+    drawn_answer,
     make_prompt,
     permuted,
     with_pictures,
@@ -46,6 +47,12 @@ def test_without_a_template_the_query_is_its_picture():
     assert prompt.document.chunks[-1] == Chunk("query.png")
     assert prompt.document.chunks[0] == Chunk("cat.png", "a cat")
     assert continuation(PLAIN, "", "here") == "here"
+
+
+def test_an_empty_vote_is_never_shown():
+    blank = make_example("s", "s.png", ["", "", "yes", ""], "f", votes=True)
+    for seed in range(5):
+        assert drawn_answer(QUERY, blank, seed) == "yes"
 
 
 def test_the_papers_zero_shots_show_two_examples_without_pictures():

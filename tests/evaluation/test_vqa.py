@@ -25,6 +25,18 @@ def test_three_people_make_an_answer_right_averaged_over_nine_of_ten(agreeing, a
     assert vqa_accuracy("Yes.", people) == pytest.approx(accuracy)
 
 
-def test_nothing_is_normalised_where_all_agree():
-    assert vqa_accuracy("a dog", ["a dog"] * 10) == 1
-    assert vqa_accuracy("dog", ["a dog"] * 10) == 0
+@pytest.mark.parametrize(
+    ("said", "people", "official"),
+    [
+        ("Yes.", ["yes"] * 10, 1.0),  # normalised where all agree, too
+        ("dog", ["a dog"] * 10, 1.0),
+        ("The 1", ["a one"] * 10, 1.0),
+        ("yes", ["yes"] * 3 + [""] + ["no"] * 6, 0.9),  # an empty answer is a vote
+        ("", ["the"] * 2 + ["yes"] * 8, 0.6),
+        ("red, white", ["red\n,white"] * 4 + ["red white"] * 6, 1.0),
+        ("ab" * 16, ["a.b." * 16] * 3 + ["ab"] * 7, 0.9),
+        ("ab" * 20, ["a.b." * 20] * 3 + ["ab"] * 7, 0.0),  # it removes 32 full stops and no more
+    ],
+)
+def test_where_ours_once_differed_from_the_official_program(said, people, official):
+    assert vqa_accuracy(said, people) == pytest.approx(official, abs=1e-12)
