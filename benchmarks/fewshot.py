@@ -1,9 +1,10 @@
 """Few-shot evaluation beside the naive loop: ``python -m benchmarks.fewshot``.
 
-Both answer the same queries of the embedded task with the same trained model, in turns in one
-process. The naive loop takes one query at a time: it decodes and encodes all pictures of the prompt
-and lets the model complete it. Ours is what ``miniflamingo fewshot`` runs: prompts of like length
-together, each distinct picture encoded once. Completions are compared text by text.
+Both answer the same queries of the embedded task with the same trained model, once for each seed
+that draws the shots, in one process. The naive loop takes one query at a time: it decodes and
+encodes all pictures of the prompt and lets the model complete it. Ours is what ``miniflamingo
+fewshot`` runs: prompts of like length together, each distinct picture encoded once in all seeds.
+Completions are compared text by text.
 """
 
 from __future__ import annotations
@@ -54,8 +55,12 @@ def measure(args: argparse.Namespace, dtype: str, shots: int) -> dict[str, Any]:
     """Time both at one precision and number of shots."""
     task = load_task(args.task)
     data = load_data(task, args.queries)
-    prompts = prompts_of(task, data.queries, at_random(data), shots, seed=0)
-    documents = [prompt.document for prompt in prompts]
+    choose = at_random(data)
+    cells = [
+        [prompt.document for prompt in prompts_of(task, data.queries, choose, shots, seed)]
+        for seed in range(args.seeds)
+    ]
+    documents = [document for cell in cells for document in cell]
     decoding = replace(task.decoding, beams=1)
     model = MiniFlamingo.from_pretrained(args.model, dtype)
     processor = MiniFlamingoProcessor.from_pretrained(args.model)
@@ -67,7 +72,8 @@ def measure(args: argparse.Namespace, dtype: str, shots: int) -> dict[str, Any]:
 
     def run_ours() -> None:
         reader = Reader(model, processor)
-        texts["ours"] = complete(reader, documents, decoding, args.batch_size)
+        found = (complete(reader, cell, decoding, args.batch_size) for cell in cells)
+        texts["ours"] = [text for texts_of_cell in found for text in texts_of_cell]
 
     timings = [(timed(run_naive), timed(run_ours)) for _ in range(args.repeats)]
     one, other = (min(each) for each in zip(*timings, strict=True))
@@ -75,7 +81,8 @@ def measure(args: argparse.Namespace, dtype: str, shots: int) -> dict[str, Any]:
     return {
         "dtype": str(model.language.dtype).removeprefix("torch."),
         "shots": shots,
-        "queries": len(documents),
+        "seeds": args.seeds,
+        "answered": len(documents),
         "batch_size": args.batch_size,
         "threads": torch.get_num_threads(),
         "naive_queries_per_s": round(len(documents) / one.seconds, 3),
@@ -92,11 +99,12 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("runs/embedded/model"))
     parser.add_argument("--task", default="embedded")
     parser.add_argument("--shots", type=int, nargs="+", default=[8])
-    parser.add_argument("--dtypes", nargs="+", default=["auto", "float32"])
-    parser.add_argument("--queries", type=int, default=64)
+    parser.add_argument("--dtypes", nargs="+", default=["auto"])
+    parser.add_argument("--queries", type=int, default=96)
+    parser.add_argument("--seeds", type=int, default=3, help="drawings of the shots")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=2, help="in turns; the fastest counts")
+    parser.add_argument("--repeats", type=int, default=1, help="in turns; the fastest counts")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     disable_progress_bar()
