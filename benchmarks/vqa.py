@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from miniflamingo.evaluation.answers import Answered
 from miniflamingo.evaluation.layouts import read_source
 from miniflamingo.evaluation.vqa import ARTICLES, MENDED, NUMBERS, PUNCTUATION, VqaAccuracy
 
@@ -135,9 +136,11 @@ def ours(questions: list[Question], folder: Path) -> list[float]:
     """Accuracy in per cent, the people's answers read by the layout ``vqa``."""
     names = {name: str(folder / f"{name}.json") for name in ("questions", "annotations")}
     examples = read_source({"layout": "vqa", **names, "images": "", "image_name": "{image_id}.jpg"})
-    people = [list(example.answers) for example in examples]
-    scores = VqaAccuracy().score_each([each.answer for each in questions], people)
-    return [100 * score for score in scores]
+    answered = [
+        Answered(question.answer, example.answers)
+        for question, example in zip(questions, examples, strict=True)
+    ]
+    return [100 * score for score in VqaAccuracy().statistics(answered)[0]]
 
 
 def official(python: str, folder: Path) -> list[float]:

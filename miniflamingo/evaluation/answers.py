@@ -1,30 +1,52 @@
-"""What all metrics of answers share: they add up over batches and over ranks."""
+"""What all metrics of answers share: they add up over batches and over ranks, and can be resampled.
+
+Shapes: S statistics, M answers (one a query), R sets drawn from them.
+"""
 
 from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
+
+from miniflamingo.bootstrap import mean_of, once
+
+
+class Answered(NamedTuple):
+    """What a metric scores.
+
+    Attributes:
+        answer: Plain text.
+        references: What people said, at least one.
+        likelihoods: Class -> log-likelihood, where a task classifies.
+    """
+
+    answer: str
+    references: Sequence[str]
+    likelihoods: Mapping[str, float] = {}  # read only
 
 
 class AnswerMetric(Metric):
     """Scores answers against references.
 
-    Some scores need the whole set (CIDEr's document frequencies, BLEU), so texts are kept until
+    Some scores need the whole set (CIDEr's document frequencies, BLEU), so answers are kept until
     ``compute``: as bytes in tensors, which is what torchmetrics can gather over ranks.
 
     Attributes:
-        headline: The value of ``compute`` that is the mean of ``per_query``.
+        headline: The score that the task is known by.
+        headline_is_mean: Whether that is the mean of the queries' own scores.
     """
 
     full_state_update = False
     higher_is_better = True
     headline: str
+    headline_is_mean = True
     lines: list[Tensor]
 
     def __init__(self, **kwargs: Any) -> None:
@@ -32,43 +54,39 @@ class AnswerMetric(Metric):
         self.add_state("lines", default=[], dist_reduce_fx="cat")
         self.set_dtype(torch.uint8)  # of what a rank without queries sends
 
-    def update(self, answers: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    def update(self, answered: Sequence[Answered]) -> None:
         """Add answers.
 
-        Args:
-            answers: Plain text, one each.
-            references: For each answer one or more plain texts.
-
         Raises:
-            ValueError: If the two differ in number or an answer has no reference.
+            ValueError: If one has no reference.
         """
-        if len(answers) != len(references) or not all(references):
-            raise ValueError(
-                f"{len(answers)} answers and {len(references)} lists of references; "
-                "every answer needs at least one reference."
-            )
-        lines = "".join(
-            json.dumps([answer, list(texts)]) + "\n"
-            for answer, texts in zip(answers, references, strict=True)
-        )
+        if not all(each.references for each in answered):
+            raise ValueError("every answer needs at least one reference.")
+        lines = "".join(json.dumps(each) + "\n" for each in answered)
         if lines:
             data = torch.frombuffer(bytearray(lines.encode()), dtype=torch.uint8)
             self.lines.append(data.to(self.device))
 
     @abstractmethod
-    def score_each(self, answers: list[str], references: list[list[str]]) -> list[float]:
-        """One score for each answer."""
+    def statistics(self, answered: Sequence[Answered]) -> NDArray:
+        """(S, M) what the scores are made of; the first row is each query's own score."""
 
-    def score_all(
-        self, answers: list[str], references: list[list[str]], each: list[float]
-    ) -> dict[str, float]:
-        """Named scores of the whole set; the mean of ``each`` under ``headline`` among them."""
-        return {self.headline: sum(each) / len(each)}
+    def scores(self, statistics: NDArray, counts: NDArray) -> dict[str, NDArray]:
+        """Score sets drawn from the queries.
+
+        Args:
+            statistics: (S, M).
+            counts: (R, M) how often each query counts.
+
+        Returns:
+            Name -> (R,), the headline first.
+        """
+        return {self.headline: mean_of(statistics[0])(counts)}
 
     def per_query(self) -> list[float]:
         """One score for each answer seen on any rank, rank by rank, in the order of ``update``."""
         with self.sync_context():
-            return self.score_each(*self._seen())
+            return self.statistics(self._seen())[0].tolist()
 
     def compute(self) -> dict[str, float]:
         """Scores over everything seen on any rank.
@@ -76,13 +94,13 @@ class AnswerMetric(Metric):
         Raises:
             ValueError: If nothing was.
         """
-        answers, references = self._seen()
-        if not answers:
+        answered = self._seen()
+        if not answered:
             raise ValueError("there are no answers to score; call update first.")
-        return self.score_all(answers, references, self.score_each(answers, references))
+        found = self.scores(self.statistics(answered), once(len(answered)))
+        return {name: float(values[0]) for name, values in found.items()}
 
-    def _seen(self) -> tuple[list[str], list[list[str]]]:
+    def _seen(self) -> list[Answered]:
         parts = self.lines if isinstance(self.lines, list) else [self.lines]  # a tensor when synced
         text = b"".join(part.cpu().numpy().tobytes() for part in parts).decode()
-        pairs = [json.loads(line) for line in text.splitlines()]
-        return [answer for answer, _ in pairs], [texts for _, texts in pairs]
+        return [Answered(*json.loads(line)) for line in text.splitlines()]

@@ -6,9 +6,9 @@ import lightning as L
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from miniflamingo.evaluation.metrics import metric_for
-from miniflamingo.evaluation.prediction import Prediction
 from miniflamingo.evaluation.ranks import Ranks
 from miniflamingo.evaluation.runner import Cell, Evaluation, run_cell
+from miniflamingo.evaluation.summary import headline_score
 from miniflamingo.evaluation.support import at_random
 from miniflamingo.evaluation.tasks import check_shots, load_data, load_task
 from miniflamingo.generation.reader import Reader
@@ -69,11 +69,6 @@ class FewShotScore(L.Callback):
         )
         headline = metric_for(self.task.metric).headline
         for shots in self.shots:
-            score = mean_score(run_cell(run, Cell("real", shots, 0), self.data.queries))
+            cell = run_cell(run, Cell("real", shots, 0), self.data.queries)
+            score = headline_score(cell, self.task.metric)  # every rank holds all predictions
             pl_module.log(f"fewshot/{self.task.name}/{headline}/{shots}", score)
-
-
-def mean_score(predictions: list[Prediction]) -> float:
-    """Mean score of the queries; every rank holds all of them."""
-    scores = [each.score for each in predictions if each.score is not None]
-    return sum(scores) / len(scores)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Sequence
 
-from miniflamingo.evaluation.answers import AnswerMetric
-from miniflamingo.evaluation.cider import MAX_N, Ngram, cider_d, ngrams
+import numpy as np
+from numpy.typing import NDArray
+
+from miniflamingo.evaluation.answers import Answered, AnswerMetric
+from miniflamingo.evaluation.bleu import bleu, bleu_counts
+from miniflamingo.evaluation.cider import MAX_N, cider_d
 from miniflamingo.evaluation.ptb import ptb_words
 
 Words = Sequence[str]
@@ -47,58 +49,27 @@ def rouge_l(candidate: Words, references: Sequence[Words]) -> float:
     return (1 + weight) * precision * recall / (recall + weight * precision)
 
 
-def bleu(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> list[float]:
-    """BLEU-1 to 4 of a whole set, 0 to 1.
-
-    Of two references equally near in length the shorter counts. torchmetrics, which takes the first
-    and needs a pass for each n, agrees otherwise and takes ten times as long.
-
-    Source: Papineni et al., "BLEU", 2002, as in pycocoevalcap.
-    """
-    matched, possible = [0] * MAX_N, [0] * MAX_N
-    length = reference_length = 0
-    for candidate, refs in zip(candidates, references, strict=True):
-        most: Counter[Ngram] = Counter()  # of each n-gram in one reference
-        for reference in refs:
-            most |= ngrams(reference)
-        for gram, count in (ngrams(candidate) & most).items():
-            matched[len(gram) - 1] += count
-        for n in range(MAX_N):
-            possible[n] += max(0, len(candidate) - n)
-        length += len(candidate)
-        reference_length += min((abs(len(r) - len(candidate)), len(r)) for r in refs)[1]
-    if length == 0:
-        return [0.0] * MAX_N
-    brevity = min(1.0, math.exp(1 - reference_length / length))
-    precisions = [m / p if p else 0.0 for m, p in zip(matched, possible, strict=True)]
-    return [brevity * math.prod(precisions[:n]) ** (1 / n) for n in range(1, MAX_N + 1)]
-
-
 class Captioning(AnswerMetric):
     """CIDEr-D (0 to 10), BLEU-1 to 4, ROUGE-L and the share of captions equal to a reference."""
 
     headline = "cider"
 
-    def score_each(self, answers: list[str], references: list[list[str]]) -> list[float]:
-        """CIDEr-D of each caption."""
-        return cider_d(*tokenise(answers, references))
+    def statistics(self, answered: Sequence[Answered]) -> NDArray:
+        """CIDEr-D, ROUGE-L and whether it is exact, then what it adds to BLEU, of each caption."""
+        candidates = [ptb_words(each.answer) for each in answered]
+        references = [[ptb_words(text) for text in each.references] for each in answered]
+        pairs = list(zip(candidates, references, strict=True))
+        rows = [
+            cider_d(candidates, references),
+            [rouge_l(words, refs) for words, refs in pairs],
+            [words in refs for words, refs in pairs],
+        ]
+        counts = np.array([bleu_counts(words, refs) for words, refs in pairs], dtype=float)
+        return np.concatenate([np.array(rows, dtype=float), counts.T])
 
-    def score_all(
-        self, answers: list[str], references: list[list[str]], each: list[float]
-    ) -> dict[str, float]:
-        """All of them, by name."""
-        candidates, truths = tokenise(answers, references)
-        pairs = list(zip(candidates, truths, strict=True))
-        return {
-            **super().score_all(answers, references, each),
-            **{f"bleu{n}": value for n, value in enumerate(bleu(candidates, truths), start=1)},
-            "rouge_l": sum(rouge_l(words, refs) for words, refs in pairs) / len(pairs),
-            "exact": sum(words in refs for words, refs in pairs) / len(pairs),
-        }
-
-
-def tokenise(
-    answers: Sequence[str], references: Sequence[Sequence[str]]
-) -> tuple[list[list[str]], list[list[list[str]]]]:
-    """Split answers and references into words."""
-    return [ptb_words(text) for text in answers], [[ptb_words(t) for t in r] for r in references]
+    def scores(self, statistics: NDArray, counts: NDArray) -> dict[str, NDArray]:
+        """All of them, by name. CIDEr-D keeps the document frequencies of the whole set."""
+        cider, rouge, exact, *added = statistics @ counts.T / counts.sum(1)  # (R,) each
+        names = [f"bleu{n}" for n in range(1, MAX_N + 1)]
+        parts = zip(names, bleu(np.array(added)), strict=True)
+        return {"cider": cider, **dict(parts), "rouge_l": rouge, "exact": exact}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from rich.table import Table
 
-from miniflamingo.evaluation.bootstrap import Difference, paired_difference
-from miniflamingo.evaluation.prediction import read_predictions
-from miniflamingo.evaluation.report import label, number, with_deviation
+from miniflamingo.bootstrap import Difference, paired_difference
+from miniflamingo.evaluation.labels import label, number
+from miniflamingo.evaluation.prediction import Prediction, read_predictions
+from miniflamingo.evaluation.report import with_deviation
 from miniflamingo.evaluation.results import PREDICTIONS_FILE, Results, read_results
-from miniflamingo.evaluation.summary import Score, cells_of, per_query
+from miniflamingo.evaluation.summary import Score, cells_of, headline_of
 
 
 class Row(NamedTuple):
@@ -87,17 +90,18 @@ def compare(first: Path, second: Path, anyway: bool = False) -> Comparison:
             + "\n  ".join(differing)
             + "\nRun one of them again, or add --anyway to compare them all the same."
         )
-    scores = [_by_shots(folder) for folder in (first, second)]
-    shared = sorted(scores[0].keys() & scores[1].keys())
+    cells = [_by_shots(folder) for folder in (first, second)]
+    shared = sorted(cells[0].keys() & cells[1].keys())
     rows = []
     for shots in shared:
-        ours, theirs = scores[0][shots], scores[1][shots]
-        keys = sorted(ours.keys() & theirs.keys())
+        sides = [each[shots] for each in cells]
+        keys = sorted(set.intersection(*({p.key for p in side[0]} for side in sides)))
         summaries = [results.find("real", shots) for results in (one, other)]
         assert summaries[0] is not None
         assert summaries[1] is not None
         if keys:
-            difference = paired_difference([ours[k] for k in keys], [theirs[k] for k in keys])
+            scores = [headline_of([_only(keys, c) for c in side], one.metric) for side in sides]
+            difference = paired_difference(scores[0], scores[1], len(keys))
             totals = [each.scores[one.headline] for each in summaries if each is not None]
             rows.append(Row(shots, len(keys), totals[0], totals[1], difference))
     if not rows:
@@ -108,14 +112,21 @@ def compare(first: Path, second: Path, anyway: bool = False) -> Comparison:
     return Comparison(one, other, differing, rows)
 
 
-def _by_shots(folder: Path) -> dict[int, dict[str, float]]:
-    """Shots -> query id -> score with its real pictures, averaged over seeds."""
-    cells = cells_of(read_predictions(folder / PREDICTIONS_FILE))
-    shots = {shots for condition, shots, _ in cells if condition == "real"}
-    return {
-        k: per_query([cell for (c, s, _), cell in cells.items() if (c, s) == ("real", k)])["score"]
-        for k in shots
-    }
+def _by_shots(folder: Path) -> dict[int, list[list[Prediction]]]:
+    """Shots -> cells (seeds) with real pictures."""
+    found: dict[int, list[list[Prediction]]] = defaultdict(list)
+    for (condition, shots, _), cell in cells_of(
+        read_predictions(folder / PREDICTIONS_FILE)
+    ).items():
+        if condition == "real":
+            found[shots].append(cell)
+    return found
+
+
+def _only(keys: Sequence[str], cell: Sequence[Prediction]) -> list[Prediction]:
+    """The predictions of some queries, in their order."""
+    by_key = {each.key: each for each in cell}
+    return [by_key[key] for key in keys]
 
 
 def comparison_table(comparison: Comparison) -> Table:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from miniflamingo.evaluation.captioning import tokenise
-from miniflamingo.evaluation.summary import Cell, Key, answers_of
+from miniflamingo.evaluation.ptb import ptb_words
+from miniflamingo.evaluation.summary import Cell, Key
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +67,15 @@ def java_scores(cells: Mapping[Key, Cell]) -> dict[Key, dict[str, float]]:
         )
     scores = {}
     for key, cell in cells.items():
-        candidates, truths = tokenise(*answers_of(cell))
-        said = {place: [" ".join(words)] for place, words in enumerate(candidates)}
-        true = {place: [" ".join(r) for r in refs] for place, refs in enumerate(truths)}
+        said = {place: [split(each.answer)] for place, each in enumerate(cell)}
+        true = {place: [split(text) for text in p.references] for place, p in enumerate(cell)}
         found = {"meteor": float(meteor.compute_score(true, said)[0])}
         if spice is not None:
             found["spice"] = float(spice.compute_score(true, said)[0])
         scores[key] = found
     return scores
+
+
+def split(text: str) -> str:
+    """Words with spaces between them."""
+    return " ".join(ptb_words(text))

@@ -10,6 +10,7 @@ import matplotlib
 
 from miniflamingo.data.images import load_image
 from miniflamingo.document import Chunk, Document
+from miniflamingo.evaluation.labels import LABELS, label
 from miniflamingo.evaluation.prediction import CONDITIONS, Prediction
 from miniflamingo.evaluation.results import Results
 from miniflamingo.evaluation.summary import Score, Summary
@@ -53,7 +54,7 @@ def draw_curve(results: Results, file: Path) -> None:
         value = each.scores[results.headline].mean
         name = f"{each.condition}, {each.shots} shots"
         left.axhline(value, color=GREY, ls=("-.", ":")[place % 2], lw=1, label=name)
-    title = "CIDEr-D (0 to 10)" if results.headline == "cider" else results.headline
+    title = label(results.headline) + (" (0 to 10)" if results.headline == "cider" else "")
     left.set(title=f"{results.task}: {title}, 95% intervals", ylim=(0, None))
     if shares:
         right = grid[0][1]
@@ -61,7 +62,7 @@ def draw_curve(results: Results, file: Path) -> None:
         for name in shares:
             scores = [each.scores[name] for each in found]
             _line(right, [places[each.shots] for each in found], scores, name, None, "-", 100)
-        right.set(title="right in the caption, % of queries", ylim=(0, 102))
+        right.set(title="right, % of queries", ylim=(0, 102))
     for axes in grid[0]:
         axes.set_xticks(list(places.values()), [str(shots) for shots in places])
         axes.set_xlabel("shots")
@@ -74,10 +75,10 @@ def draw_curve(results: Results, file: Path) -> None:
 
 
 def _shares(results: Results) -> list[str]:
-    """Names of the scores that have intervals beside the headline, and of exact captions."""
+    """Scores beside the headline that are shares of the queries; none if exact captions alone."""
     first = next(each for each in results.summaries if each.condition == "real")
-    facts = [n for n, s in first.scores.items() if s.low is not None and n != results.headline]
-    return ["exact", *facts] if facts else []
+    shares = [n for n in first.scores if n not in LABELS and n != results.headline]
+    return [] if shares == ["exact"] else shares
 
 
 def _baselines(results: Results) -> list[Summary]:

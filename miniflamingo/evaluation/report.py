@@ -8,25 +8,13 @@ from pathlib import Path
 from rich.table import Table
 
 from miniflamingo.document import Document
+from miniflamingo.evaluation.labels import label, number
 from miniflamingo.evaluation.plots import draw_curve, draw_samples
 from miniflamingo.evaluation.prediction import CONDITIONS, Prediction
 from miniflamingo.evaluation.results import Results
 from miniflamingo.evaluation.summary import Score, Summary
 
 Rows = list[list[str]]
-
-LABELS = {
-    "cider": "CIDEr-D",
-    "bleu1": "BLEU-1",
-    "bleu2": "BLEU-2",
-    "bleu3": "BLEU-3",
-    "bleu4": "BLEU-4",
-    "rouge_l": "ROUGE-L",
-    "meteor": "METEOR",
-    "spice": "SPICE",
-    "clip_score": "CLIPScore",
-}
-"""Scores shown as numbers; all others are shares of queries, shown in per cent."""
 
 PICTURES = {
     "real": "its own",
@@ -36,20 +24,17 @@ PICTURES = {
 }
 
 
-def label(name: str) -> str:
-    """A score's name for people."""
-    return LABELS.get(name) or name.replace("_", " ").replace("vqa", "VQA")
-
-
-def number(name: str, value: float) -> str:
-    """A score's value for people."""
-    return f"{value:.3f}" if name in LABELS else f"{100 * value:.1f}%"
-
-
 def with_deviation(name: str, score: Score) -> str:
     """Mean, and its standard deviation over seeds if there are several."""
     text = number(name, score.mean)
     return text if score.sd is None else f"{text} ± {number(name, score.sd)}"
+
+
+def with_interval(name: str, score: Score) -> str:
+    """Both ends; empty if the score has none."""
+    if score.low is None or score.high is None:
+        return ""
+    return f"{number(name, score.low)} to {number(name, score.high)}"
 
 
 def real_summaries(results: Results) -> list[Summary]:
@@ -65,9 +50,18 @@ def score_rows(results: Results) -> Rows:
         scores = [each.scores[name] for each in columns]
         rows.append([label(name), *(with_deviation(name, score) for score in scores)])
         if name == results.headline:
-            ends = [(score.low, score.high) for score in scores]
-            texts = [f"{number(name, low or 0)} to {number(name, high or 0)}" for low, high in ends]
-            rows.append(["95% interval", *texts])
+            rows.append(["95% interval", *(with_interval(name, score) for score in scores)])
+    return rows
+
+
+def interval_rows(results: Results) -> Rows:
+    """Header and rows: the intervals of all scores that have one."""
+    columns = real_summaries(results)
+    rows = [["95% interval, shots", *(str(each.shots) for each in columns)]]
+    for name in columns[0].scores:
+        texts = [with_interval(name, each.scores[name]) for each in columns]
+        if all(texts):
+            rows.append([label(name), *texts])
     return rows
 
 
@@ -154,7 +148,7 @@ def markdown(results: Results, looking_line: str | None) -> str:
     ]
     if results.headline == "cider":
         lines += ["", "CIDEr-D is on its own scale of 0 to 10; papers print it times 100."]
-    lines += ["", *markdown_table(scores)]
+    lines += ["", *markdown_table(scores), "", *markdown_table(interval_rows(results))]
     if looking_line:
         lines += ["", "## Is it looking?", "", looking_line, "", *markdown_table(looking)]
     if baselines:

@@ -1,13 +1,20 @@
-"""From predictions to scores: means, deviations over seeds, intervals over queries."""
+"""From predictions to scores: means, deviations over seeds, intervals over queries.
+
+Shapes: M queries, R sets drawn from them.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import mean, stdev
 from typing import NamedTuple
 
-from miniflamingo.evaluation.bootstrap import mean_interval
+import numpy as np
+from numpy.typing import NDArray
+
+from miniflamingo.bootstrap import Statistic, interval, mean_of, once
+from miniflamingo.evaluation.answers import Answered
 from miniflamingo.evaluation.metrics import metric_for
 from miniflamingo.evaluation.prediction import Prediction
 
@@ -17,6 +24,9 @@ Key = tuple[str, int, int]
 Cell = list[Prediction]
 """Predictions of one condition, number of shots and seed."""
 
+Scorer = Callable[[NDArray], dict[str, NDArray]]
+"""(R, M) how often each query of a cell counts -> name -> (R,) scores."""
+
 
 class Score(NamedTuple):
     """One score at one number of shots.
@@ -24,8 +34,8 @@ class Score(NamedTuple):
     Attributes:
         mean: Over seeds.
         sd: Standard deviation over seeds (of a sample); None with one seed.
-        low: Lower end of the 95% bootstrap interval over queries, each query's score averaged over
-            seeds first; None for scores that are no mean over queries, as BLEU.
+        low: Lower end of the 95% bootstrap interval over queries, each set that is drawn scored by
+            the mean over seeds; None for scores that were computed apart (METEOR, CLIPScore).
         high: Upper end.
     """
 
@@ -66,9 +76,9 @@ def cells_of(predictions: Iterable[Prediction]) -> dict[Key, Cell]:
     return dict(cells)
 
 
-def answers_of(cell: Sequence[Prediction]) -> tuple[list[str], list[list[str]]]:
-    """Answers and references, as metrics take them."""
-    return [each.answer for each in cell], [each.references for each in cell]
+def answers_of(cell: Sequence[Prediction]) -> list[Answered]:
+    """What a metric scores."""
+    return [Answered(each.answer, each.references, each.likelihoods) for each in cell]
 
 
 def with_scores(predictions: Sequence[Prediction], metric: str) -> list[Prediction]:
@@ -78,35 +88,43 @@ def with_scores(predictions: Sequence[Prediction], metric: str) -> list[Predicti
         predictions: Of one cell, all of it: CIDEr's document frequencies are taken from the set.
         metric: As a task names it.
     """
-    answers, references = answers_of(predictions)
-    scores = metric_for(metric).score_each(answers, references)
+    scores = metric_for(metric).statistics(answers_of(predictions))[0].tolist()
     return [p._replace(score=score) for p, score in zip(predictions, scores, strict=True)]
 
 
-def cell_scores(cell: Sequence[Prediction], metric: str) -> dict[str, float]:
-    """All scores of one cell, the headline first, the share of each fact right last."""
-    scores = metric_for(metric)
-    scores.update(*answers_of(cell))
-    facts = {name: mean(p.facts[name] for p in cell) for name in cell[0].facts}
-    return scores.compute() | facts
+def scorer(cell: Sequence[Prediction], metric: str) -> Scorer:
+    """All scores of sets drawn from a cell: the headline first, shares of facts right last."""
+    rule = metric_for(metric)
+    statistics = rule.statistics(answers_of(cell))
+    facts = {name: mean_of([p.facts[name] for p in cell]) for name in cell[0].facts}
+    return lambda counts: (
+        rule.scores(statistics, counts) | {name: share(counts) for name, share in facts.items()}
+    )
 
 
-def per_query(cells: Sequence[Cell]) -> dict[str, dict[str, float]]:
-    """What is known of each query: the score and each fact, averaged over cells (seeds).
+def headline_of(cells: Sequence[Sequence[Prediction]], metric: str) -> Statistic:
+    """The headline of sets drawn from cells (seeds) of the same queries, averaged over cells.
 
     Args:
-        cells: Of the same queries, with scores filled in.
-
-    Returns:
-        Name -> query id -> value. The score has the name ``score``.
+        cells: With scores filled in, which are used where the headline is their mean.
+        metric: As a task names it.
     """
-    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for cell in cells:
-        for each in cell:
-            assert each.score is not None, "scores are filled in by with_scores"
-            for name, value in ({"score": each.score} | each.facts).items():
-                values[name][each.key].append(value)
-    return {name: {k: mean(v) for k, v in by_key.items()} for name, by_key in values.items()}
+    rule = metric_for(metric)
+    if rule.headline_is_mean:
+        return mean_of(np.mean([scores_of(cell) for cell in cells], axis=0))
+    scorers = [scorer(cell, metric) for cell in cells]
+    return lambda counts: np.mean([each(counts)[rule.headline] for each in scorers], axis=0)
+
+
+def scores_of(cell: Sequence[Prediction]) -> list[float]:
+    """The queries' own scores, filled in by ``with_scores``."""
+    assert all(each.score is not None for each in cell), "scores are filled in by with_scores"
+    return [each.score or 0.0 for each in cell]
+
+
+def headline_score(cell: Sequence[Prediction], metric: str) -> float:
+    """The headline of one cell, scores filled in."""
+    return float(headline_of([cell], metric)(once(len(cell)))[0])
 
 
 def over_seeds(values: Sequence[float]) -> Score:
@@ -139,26 +157,36 @@ def _summary(
     condition: str, shots: int, by_seed: Mapping[int, Cell], real: Mapping[int, Cell], metric: str
 ) -> Summary:
     cells = list(by_seed.values())
-    each = [cell_scores(cell, metric) for cell in cells]
-    headline = metric_for(metric).headline
-    queries = per_query(cells)
-    known = {headline: queries.pop("score"), **queries}
-    scores = {}
-    for name in each[0]:
-        scores[name] = over_seeds([values[name] for values in each])
-        if name in known:
-            low, high = mean_interval(list(known[name].values()))
-            scores[name] = scores[name]._replace(low=low, high=high)
     losses = [p.loss for cell in cells for p in cell if p.loss is not None]
     return Summary(
         condition,
         shots,
         sorted(by_seed),
         len(cells[0]),
-        scores,
+        cell_scores(cells, metric),
         mean(losses) if losses else None,
         _real_on_the_same(by_seed, real, metric),
     )
+
+
+def cell_scores(cells: Sequence[Cell], metric: str) -> dict[str, Score]:
+    """All scores of cells (seeds) of the same queries in the same order."""
+    size = len(cells[0])
+    scorers = [scorer(cell, metric) for cell in cells]
+    each = [rule(once(size)) for rule in scorers]
+    names = list(each[0])
+
+    def averaged(counts: NDArray) -> NDArray:
+        found = [rule(counts) for rule in scorers]
+        return np.stack([np.mean([scores[name] for scores in found], axis=0) for name in names])
+
+    low, high, _ = interval(averaged, size)  # (names,) both
+    return {
+        name: over_seeds([float(scores[name][0]) for scores in each])._replace(
+            low=float(low[place]), high=float(high[place])
+        )
+        for place, name in enumerate(names)
+    }
 
 
 def with_more_scores(
@@ -189,5 +217,5 @@ def _real_on_the_same(
         same = [each for each in real.get(seed, []) if each.key in keys]
         if len(same) != len(cell):
             return None
-        values.append(mean(each.score or 0.0 for each in with_scores(same, metric)))
+        values.append(headline_score(with_scores(same, metric), metric))
     return mean(values)

@@ -14,7 +14,7 @@ import yaml
 
 from miniflamingo.evaluation.example import Example
 from miniflamingo.evaluation.layouts import check_source, read_source
-from miniflamingo.evaluation.metrics import metric_for
+from miniflamingo.evaluation.metrics import CLASSIFYING, metric_for
 from miniflamingo.generation.complete import Decoding
 from miniflamingo.generation.reader import picture_id
 
@@ -31,7 +31,7 @@ class Task:
         queries: Layout of the files that are asked about, and its arguments (``layouts``).
         support: The same for the files that examples are drawn from. None where each query comes
             with examples of its own (layout ``shards``).
-        metric: ``captioning``, ``vqa`` or ``accuracy``.
+        metric: ``captioning``, ``vqa``, ``accuracy`` or ``roc_auc`` (of two classes).
         template: A solved example's text. ``{answer}`` stands at its end, ``{question}`` may stand
             before; the prompt of a query ends where its answer would begin.
         separator: Ends each solved example's text, before its end of chunk.
@@ -133,8 +133,15 @@ def check_task(task: Task, path: Path) -> None:
         metric_for(task.metric)
     except ValueError as error:
         raise ValueError(f"{path}: field 'metric': {error}") from error
-    if task.classify and task.metric != "accuracy":
-        raise ValueError(f"{path}: a task that classifies has metric: accuracy.")
+    if task.classify and task.metric not in CLASSIFYING:
+        raise ValueError(
+            f"{path}: a task that classifies has metric: {' or '.join(CLASSIFYING)}, not "
+            f"{task.metric}."
+        )
+    if task.metric == "roc_auc" and not task.classify:
+        raise ValueError(
+            f"{path}: metric: roc_auc is of two classes' log-likelihoods; add classify: true."
+        )
 
 
 def load_data(task: Task, limit: int | None = None) -> TaskData:
@@ -152,6 +159,7 @@ def load_data(task: Task, limit: int | None = None) -> TaskData:
     support = read_source(task.support) if task.support else []
     classes = sorted({a for each in (*queries, *support) for a in each.answers})
     check_leaks(queries, support)
+    check_two_classes(task, classes, queries)
     queries = sample(queries, limit, "queries")
     support = sample(support, task.support_size, "support")
     vocabulary = load_vocabulary(task)
@@ -189,6 +197,22 @@ def check_leaks(queries: Sequence[Example], support: Sequence[Example]) -> None:
                 f"its support set ({leak.file}), which would give the answer away. Take it out of "
                 "one of the two."
             )
+
+
+def check_two_classes(task: Task, classes: Sequence[str], queries: Sequence[Example]) -> None:
+    """ROC AUC needs two classes, and queries of both.
+
+    Raises:
+        ValueError: Naming task and classes.
+    """
+    asked = sorted({answer for query in queries for answer in query.answers})
+    if task.metric == "roc_auc" and not len(classes) == len(asked) == 2:
+        shown = ", ".join(map(repr, classes[:4])) + (", ..." if len(classes) > 4 else "")
+        raise ValueError(
+            f"task {task.name!r}: metric: roc_auc is of two classes, both of them among the "
+            f"queries; its examples have {len(classes)} ({shown}), its queries {len(asked)}. Set "
+            "metric: accuracy, or correct the task's files."
+        )
 
 
 def check_facts(queries: Sequence[Example], vocabulary: Vocabulary) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from miniflamingo.evaluation.answers import AnswerMetric
+import numpy as np
+from numpy.typing import NDArray
+
+from miniflamingo.evaluation.answers import Answered, AnswerMetric
 
 CONTRACTIONS = """
     ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
@@ -88,6 +91,6 @@ class VqaAccuracy(AnswerMetric):
 
     headline = "vqa_accuracy"
 
-    def score_each(self, answers: list[str], references: list[list[str]]) -> list[float]:
+    def statistics(self, answered: Sequence[Answered]) -> NDArray:
         """VQA accuracy of each answer."""
-        return [vqa_accuracy(*pair) for pair in zip(answers, references, strict=True)]
+        return np.array([[vqa_accuracy(each.answer, each.references) for each in answered]])

@@ -17,11 +17,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torch import Tensor
 
+from miniflamingo.bootstrap import mean_interval
 from miniflamingo.latents.attention import assign_patches, resampler_attention
 from miniflamingo.model.resampler import PerceiverResampler
 
@@ -52,20 +52,13 @@ class Agreement(NamedTuple):
     groups: float
 
 
-def mean_and_interval(values: NDArray, seed: int = 0) -> Mean:
-    """The mean and its 95% interval, by resampling.
+def mean_and_interval(values: NDArray) -> Mean:
+    """The mean and its 95% bootstrap interval.
 
     Args:
-        values: (N,) of pictures or whatever else was drawn, at least two.
-        seed: Of the resampling.
+        values: (N,) of pictures or whatever else was drawn.
     """
-    value = float(values.mean())
-    if np.ptp(values) == 0:  # nothing to resample
-        return Mean(value, value, value)
-    found = bootstrap(
-        (values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(seed)
-    ).confidence_interval
-    return Mean(value, float(found.low), float(found.high))
+    return Mean(float(values.mean()), *mean_interval(values))
 
 
 def kmeans_groups(patches: Tensor, groups: int, seed: int = 0) -> NDArray:

@@ -10,6 +10,7 @@ import official
 import pytest
 import tiny
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from miniflamingo.cli import fewshot
 from miniflamingo.evaluation import runner
@@ -180,6 +181,40 @@ def test_a_task_of_classes(run, tmp_path, capsys):
     assert json.loads((out / "results.json").read_text())["protocol"]["classes"] == 2
     with pytest.raises(ValueError, match="--baselines writes answers, but the task 'imagenet'"):
         run("--baselines", task=str(file))
+
+
+def test_a_task_of_two_classes_is_scored_by_roc_auc(run, tmp_path, capsys):
+    sources = {}
+    for part, first in (("queries", 0), ("support", 100)):
+        lines = [
+            {"id": i, "img": f"img/{i}.png", "label": i % 2, "text": "a cat"}
+            for i in range(first, first + 6)
+        ]
+        official.write_pictures(tmp_path, *(line["img"] for line in lines))
+        file = tmp_path / f"{part}.jsonl"
+        file.write_text("\n".join(map(json.dumps, lines)))
+        sources[part] = {"layout": "hateful_memes", "annotations": str(file)}
+        sources[part]["images"] = str(tmp_path)
+    file = tmp_path / "memes.yaml"
+    file.write_text(json.dumps({"name": "memes", "metric": "roc_auc", "classify": True, **sources}))
+    out = run("--shots", "0,2", "--seeds", "2", task=str(file))
+    results = json.loads((out / "results.json").read_text())
+    found = {(each["condition"], each["shots"]): each for each in results["summaries"]}
+    areas = []
+    for seed in (0, 1):
+        rows = [r for r in predictions(out) if (r["condition"], r["seed"]) == ("real", seed)]
+        rows = [row for row in rows if row["shots"] == 2]
+        truths = [row["references"] == ["yes"] for row in rows]
+        margins = [row["likelihoods"]["yes"] - row["likelihoods"]["no"] for row in rows]
+        areas.append(roc_auc_score(truths, margins))
+    area = found["real", 2]["scores"]["roc_auc"]
+    assert area["mean"] == pytest.approx(sum(areas) / 2)
+    assert area["low"] <= area["mean"] <= area["high"]
+    assert results["headline"] == "roc_auc"
+    assert found["no_media", 2]["real"] == pytest.approx(areas[0])
+    assert "ROC AUC" in capsys.readouterr().out
+    fewshot.main(["--compare", str(out), str(out)])
+    assert capsys.readouterr().out.count("1.000") == 2  # p at 0 and at 2 shots
 
 
 def test_too_many_shots_are_told_before_the_model_loads(task, tmp_path):

@@ -2,13 +2,17 @@
 
 import random
 
+import numpy as np
 import pytest
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 from torchmetrics.functional.text import bleu_score
 
-from miniflamingo.evaluation.captioning import Captioning, bleu, rouge_l
+from miniflamingo.bootstrap import once
+from miniflamingo.evaluation.answers import Answered
+from miniflamingo.evaluation.bleu import bleu, bleu_counts
+from miniflamingo.evaluation.captioning import Captioning, rouge_l
 from miniflamingo.evaluation.cider import cider_d
 
 WORDS = [
@@ -58,27 +62,59 @@ def test_rouge_l_equals_pycocoevalcap():
     assert actual == pytest.approx(list(expected), abs=1e-12)
 
 
+def bleu_of(candidates, references) -> list[float]:
+    counts = [bleu_counts(*pair) for pair in zip(candidates, references, strict=True)]
+    return bleu(np.array(counts, dtype=float).sum(0)[:, None])[:, 0].tolist()
+
+
 def test_bleu_equals_pycocoevalcap():
     expected, _ = Bleu().compute_score(*COCO, verbose=0)
-    assert bleu(*SPLIT) == pytest.approx(expected, abs=1e-9)
+    assert bleu_of(*SPLIT) == pytest.approx(expected, abs=1e-9)
 
 
 def test_bleu_equals_torchmetrics_given_references_by_length():
     by_length = [sorted(refs, key=lambda text: len(text.split())) for refs in REFERENCES[:50]]
     expected = float(bleu_score(CANDIDATES[:50], by_length))
-    assert bleu(SPLIT[0][:50], SPLIT[1][:50])[3] == pytest.approx(expected, abs=1e-6)
+    assert bleu_of(SPLIT[0][:50], SPLIT[1][:50])[3] == pytest.approx(expected, abs=1e-6)
 
 
 def test_captions_are_scored_by_their_words():
     metric = Captioning()
-    metric.update(["A dog, runs.", "two CATS"], [["a dog runs!"], ["three cats", "two cats"]])
+    metric.update(
+        [
+            Answered("A dog, runs.", ["a dog runs!"]),
+            Answered("two CATS", ["three cats", "two cats"]),
+        ]
+    )
     scores = metric.compute()
     assert scores["exact"] == scores["rouge_l"] == scores["bleu1"] == 1.0
-    assert scores["cider"] == sum(metric.per_query()) / 2
+    assert scores["cider"] == pytest.approx(sum(metric.per_query()) / 2)
 
 
 def test_an_empty_caption_scores_nothing():
     metric = Captioning()
-    metric.update(["", "a cat"], [["a dog", "."], ["a cat"]])
+    metric.update([Answered("", ["a dog", "."]), Answered("a cat", ["a cat"])])
     assert metric.per_query()[0] == 0
     assert metric.compute()["rouge_l"] == 0.5
+
+
+def test_sets_that_are_drawn_are_scored_as_they_are():
+    answered = [Answered(*pair) for pair in zip(CANDIDATES[:30], REFERENCES[:30], strict=True)]
+    metric = Captioning()
+    statistics = metric.statistics(answered)
+    places = np.random.default_rng(0).integers(0, 30, 30)
+    counts = np.concatenate([once(30), np.bincount(places, minlength=30)[None]])
+    found = metric.scores(statistics, counts)
+    metric.update(answered)
+    whole = {name: values[0] for name, values in found.items()}
+    assert whole == pytest.approx(metric.compute(), abs=1e-12)
+    drawn = Captioning()
+    drawn.update([answered[place] for place in places])
+    expected = drawn.compute() | {"cider": statistics[0, places].mean()}
+    assert {name: values[1] for name, values in found.items()} == pytest.approx(expected, abs=1e-12)
+
+
+def test_captions_without_a_word_score_nothing():
+    metric = Captioning()
+    metric.update([Answered("", ["a dog"])])
+    assert set(metric.compute().values()) == {0}

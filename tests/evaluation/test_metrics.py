@@ -7,19 +7,27 @@ import pytest
 import torch
 from torch import distributed
 
+from miniflamingo.evaluation.answers import Answered
 from miniflamingo.evaluation.metrics import METRICS, metric_for
 
 ANSWERS = ["a cat", "two dogs", "a red bus.", "“quoted” naïve\nline", "a cat", "a big dog"]
 REFERENCES = [[text, f"{text} here", "a dog"][i % 2 :] for i, text in enumerate(ANSWERS)]
+TEXTS = [Answered(*pair) for pair in zip(ANSWERS, REFERENCES, strict=True)]
+CHOSEN = [
+    Answered("yes" if margin > 0 else "no", [true], {"no": -3.0, "yes": margin - 3.0})
+    for margin, true in zip([2, -1, 0.5, -0.25, -2, 1], ["yes", "no"] * 3, strict=True)
+]
+ANSWERED = {name: CHOSEN if name == "roc_auc" else TEXTS for name in METRICS}
+MEANS = [name for name in METRICS if metric_for(name).headline_is_mean]
 
 
 def whole(name: str) -> tuple[dict[str, float], list[float]]:
     metric = metric_for(name)
-    metric.update(ANSWERS, REFERENCES)
+    metric.update(ANSWERED[name])
     return metric.compute(), metric.per_query()
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", MEANS)
 def test_the_headline_is_the_mean_of_the_queries(name):
     scores, each = whole(name)
     assert len(each) == len(ANSWERS)
@@ -31,10 +39,10 @@ def test_the_headline_is_the_mean_of_the_queries(name):
 def test_batches_add_up(name):
     metric = metric_for(name)
     for start in (0, 2, 4):
-        metric.update(ANSWERS[start : start + 2], REFERENCES[start : start + 2])
+        metric.update(ANSWERED[name][start : start + 2])
     assert (metric.compute(), metric.per_query()) == whole(name)
     metric.reset()
-    metric.update(["a cat"], [["a cat"]])
+    metric.update(ANSWERED[name][:1])
     assert len(metric.per_query()) == 1
 
 
@@ -45,7 +53,7 @@ def on_rank(rank: int, shares: list[slice], port: int, folder: str) -> None:
     results = {}
     for name in METRICS:
         metric = metric_for(name)
-        metric.update(ANSWERS[shares[rank]], REFERENCES[shares[rank]])
+        metric.update(ANSWERED[name][shares[rank]])
         results[name] = metric.compute(), metric.per_query()
     torch.save(results, Path(folder) / f"{rank}.pt")
     distributed.destroy_process_group()
@@ -67,16 +75,16 @@ def test_two_ranks_score_as_one(shares, tmp_path):
 
 def test_every_answer_needs_a_reference():
     with pytest.raises(ValueError, match="every answer needs at least one reference"):
-        metric_for("vqa").update(["a cat"], [[]])
+        metric_for("vqa").update([Answered("a cat", [])])
 
 
 def test_nothing_to_score_is_told():
     metric = metric_for("accuracy")
-    metric.update([], [])
+    metric.update([])
     with pytest.raises(ValueError, match="no answers to score"):
         metric.compute()
 
 
 def test_an_unknown_metric_names_the_known_ones():
-    with pytest.raises(ValueError, match=r"no metric 'bleu'.*captioning, vqa, accuracy"):
+    with pytest.raises(ValueError, match=r"no metric 'bleu'.*captioning, vqa, accuracy, roc_auc"):
         metric_for("bleu")

@@ -25,7 +25,13 @@ from miniflamingo.evaluation.results import (
     read_results,
     write_results,
 )
-from miniflamingo.evaluation.summary import cells_of, summarise, with_more_scores, with_scores
+from miniflamingo.evaluation.summary import (
+    answers_of,
+    cells_of,
+    summarise,
+    with_more_scores,
+    with_scores,
+)
 
 NOUNS = ["cat", "dog", "bus", "tree", "house", "boat"]
 TRUTHS = [f"a {one} near a {other} on a hill" for one in NOUNS for other in NOUNS]
@@ -93,14 +99,16 @@ def test_a_summary_is_over_seeds_and_its_interval_over_queries(predictions):
     each = []
     for one in cells:
         metric = metric_for("captioning")
-        metric.update([p.answer for p in one], [p.references for p in one])
+        metric.update(answers_of(one))
         each.append(metric.compute()["cider"])
     score = found.scores["cider"]
     assert score.mean == pytest.approx(sum(each) / 3)
     assert score.sd == pytest.approx((sum((e - score.mean) ** 2 for e in each) / 2) ** 0.5)
     assert score.low < score.mean < score.high
     assert found.scores["nouns"].mean == sum(p.facts["nouns"] for c in cells for p in c) / 108
-    assert found.scores["bleu4"].low is None
+    assert {"cider", "bleu4", "rouge_l", "exact", "nouns"} < found.scores.keys()
+    for score in found.scores.values():
+        assert score.low < score.mean < score.high
     assert (found.seeds, found.queries) == ([0, 1, 2], 36)
 
 
@@ -160,6 +168,8 @@ def test_the_report_says_what_was_measured(predictions):
     score = results(predictions).find("real", 4).scores["cider"]
     assert f"| {score.mean:.3f} ± {score.sd:.3f} |" in text
     assert f"{score.low:.3f} to {score.high:.3f}" in text
+    bleu = results(predictions).find("real", 4).scores["bleu4"]
+    assert f"{bleu.low:.3f} to {bleu.high:.3f} |" in text
     assert results(predictions).protocol_hash in text
     assert len(terminal_tables(results(predictions))) == 3
 

@@ -71,6 +71,25 @@ def test_classes_are_all_answers_that_occur(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("queries", "message"),
+    [
+        ({"a": "cat", "b": "dog", "c": "bus"}, r"its examples have 3 \('bus', 'cat', 'dog'\)"),
+        ({"a": "cat"}, r"its examples have 2 \('cat', 'dog'\), its queries 1\. Set metric: acc"),
+    ],
+)
+def test_roc_auc_is_of_two_classes_both_asked_about(tmp_path: Path, queries, message):
+    for name, rows in (("queries", queries), ("support", {"d": "cat", "e": "dog"})):
+        lines = "".join(f"{image}.png,{answer}\n" for image, answer in rows.items())
+        (tmp_path / f"{name}.csv").write_text("image,answer\n" + lines)
+    sources = (
+        {"layout": "table", "annotations": str(tmp_path / f"{name}.csv")}
+        for name in ("queries", "support")
+    )
+    with pytest.raises(ValueError, match=f"task 't': metric: roc_auc .*{message}"):
+        load_data(Task("t", *sources, "roc_auc", classify=True))
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("name: t\nqueries: {layout: folder, images: x}\nshots: 3\n", r"unknown fields \['shots'"),
@@ -95,7 +114,11 @@ def test_classes_are_all_answers_that_occur(tmp_path: Path):
         ),
         (
             "name: t\nqueries: {layout: folder, images: x}\nclassify: true\n",
-            "a task that classifies has metric: accuracy",
+            "a task that classifies has metric: accuracy or roc_auc, not captioning",
+        ),
+        (
+            "name: t\nqueries: {layout: folder, images: x}\nmetric: roc_auc\n",
+            "roc_auc is of two classes' log-likelihoods; add classify: true",
         ),
         (
             "name: t\nqueries: {layout: folder, images: x}\nmetric: bleu\n",
