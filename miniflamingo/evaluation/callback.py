@@ -6,7 +6,7 @@ import lightning as L
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from miniflamingo.evaluation.metrics import metric_for
-from miniflamingo.evaluation.ranks import Ranks
+from miniflamingo.evaluation.ranks import ALONE, Ranks
 from miniflamingo.evaluation.runner import Cell, Evaluation, run_cell
 from miniflamingo.evaluation.summary import headline_score
 from miniflamingo.evaluation.support import at_random
@@ -42,30 +42,32 @@ class FewShotScore(L.Callback):
         check_shots(self.data, [*shots, self.task.text_examples])
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse a strategy under which ranks cannot complete different prompts.
+        """Refuse to classify with a sharded model.
 
         Raises:
-            ValueError: If the model is sharded.
+            ValueError: If the weights are shared out and the task classifies.
         """
-        if isinstance(trainer.strategy, ModelParallelStrategy):
+        if isinstance(trainer.strategy, ModelParallelStrategy) and self.task.classify:
             raise ValueError(
-                "FewShotScore lets each rank complete prompts of its own, but a sharded model is "
-                "run by all ranks together. Take the callback out and score the exported model "
-                "with `miniflamingo fewshot`."
+                f"FewShotScore cannot score the task {self.task.name!r} while weights are sharded: "
+                "a task that classifies reads prompts and classes apart. Take the callback out and "
+                "score the exported model with `miniflamingo fewshot`."
             )
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Complete and score, each query on one rank."""
+        """Complete and score, each query on one rank; on all where weights are sharded."""
         if trainer.sanity_checking:
             return
         assert isinstance(pl_module, FlamingoModule)
+        together = isinstance(trainer.strategy, ModelParallelStrategy)
         run = Evaluation(
             Reader(pl_module.model, pl_module.processor),  # a new one: the resampler has changed
             self.task,
             self.data,
             at_random(self.data),
             batch_size=self.batch_size,
-            ranks=Ranks(trainer.global_rank, trainer.world_size),
+            ranks=ALONE if together else Ranks(trainer.global_rank, trainer.world_size),
+            bar=trainer.is_global_zero,
         )
         headline = metric_for(self.task.metric).headline
         for shots in self.shots:

@@ -64,6 +64,7 @@ class Evaluation:
         permutations: Orders of the shots over which a classifying task averages.
         batch_size: Prompts (classes, where a task classifies) at a time.
         ranks: The processes that share the queries.
+        bar: Whether rank 0 shows a progress bar.
     """
 
     reader: Reader
@@ -73,6 +74,7 @@ class Evaluation:
     permutations: int = 1
     batch_size: int = 32
     ranks: Ranks = ALONE
+    bar: bool = True
 
 
 class Answer(NamedTuple):
@@ -181,7 +183,8 @@ def run_cell(
     blank = cell.condition == "no_media"
     name = f"{cell.shots} shots, seed {cell.seed}, {cell.condition}"
     total = len(mine) * (run.permutations if run.task.classify else 1)
-    with tqdm(total=total, desc=name, unit="prompt", disable=run.ranks.rank > 0) as bar:
+    hidden = not run.bar or run.ranks.rank > 0
+    with tqdm(total=total, desc=name, unit="prompt", disable=hidden) as bar:
         if run.task.classify:
             answers = choose_answers(run, mine, shown, blank, bar.update)
         else:

@@ -25,7 +25,7 @@ PLAN = {
 }  # fmt: skip
 
 
-def launch(folder: Path, plan: dict, number: int = 2) -> None:
+def launch(folder: Path, plan: dict, number: int = 2, script: str = ranks.__file__) -> None:
     """Run a plan on ranks as torchrun starts them."""
     (folder / "plan.json").write_text(json.dumps(plan))
     with socket.socket() as free:
@@ -40,7 +40,7 @@ def launch(folder: Path, plan: dict, number: int = 2) -> None:
             "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
             "PYTHONPATH": os.pathsep.join(sys.path),
         }  # fmt: skip
-        line = [sys.executable, ranks.__file__, str(folder / "plan.json")]
+        line = [sys.executable, script, str(folder / "plan.json")]
         processes.append(subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True))
     for process in processes:
         _, errors = process.communicate(timeout=240)
