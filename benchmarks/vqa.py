@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from miniflamingo.evaluation.answers import Answered
-from miniflamingo.evaluation.layouts import read_source
+from miniflamingo.evaluation.layouts.source import read_source
 from miniflamingo.evaluation.vqa import ARTICLES, MENDED, NUMBERS, PUNCTUATION, VqaAccuracy
 
 ROOT = Path(__file__).parents[1]

@@ -1,0 +1,1 @@
+"""The file layouts that tasks are published in."""
