@@ -95,7 +95,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--looking",
         type=at_least(0),
-        default=256,
+        default=100,
         help="so many queries are also asked with other pictures and with none; 0 for no query",
     )
     parser.add_argument(
