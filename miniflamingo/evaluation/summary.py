@@ -172,6 +172,8 @@ def _summary(
 def cell_scores(cells: Sequence[Cell], metric: str) -> dict[str, Score]:
     """All scores of cells (seeds) of the same queries in the same order."""
     size = len(cells[0])
+    keys = [[each.key for each in cell] for cell in cells]
+    assert all(each == keys[0] for each in keys), "seeds are drawn together, query by query"
     scorers = [scorer(cell, metric) for cell in cells]
     each = [rule(once(size)) for rule in scorers]
     names = list(each[0])

@@ -278,7 +278,7 @@ def test_three_ranks_by_torchrun_write_what_one_writes(run, exported, task, tmp_
     command += ["-m", "miniflamingo", "fewshot", "--model", exported, "--task", task]
     command += ["--shots", "0,1", "--looking", "4", "--out", str(out)]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    subprocess.run(command, check=True, timeout=300, env=environment)
+    subprocess.run(command, check=True, timeout=600, env=environment)
     assert len(predictions(out)) == len(predictions(alone))
     for row, other in zip(predictions(out), predictions(alone), strict=True):
         losses = row.pop("loss"), other.pop("loss")
