@@ -74,6 +74,12 @@ class Batch(NamedTuple):
         return (self.labels[:, 1:] != IGNORE).sum()
 
     @property
+    def num_media(self) -> int:
+        """How many media the documents hold, N."""
+        (media,) = self.media.values()
+        return len(media)
+
+    @property
     def media(self) -> dict[str, Tensor]:
         """The media as the model's own argument, ``pixels`` or ``patches``."""
         return {"pixels": self.pixels} if self.patches is None else {"patches": self.patches}

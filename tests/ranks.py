@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import lightning as L
@@ -13,9 +14,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from miniflamingo import Chunk, Document
 from miniflamingo.data.accumulate import StepLoader
 from miniflamingo.data.source import SourceConfig
+from miniflamingo.document import Patches
 from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig
 from miniflamingo.training.module import FlamingoModule
 from miniflamingo.training.optim import OptimConfig
+from miniflamingo.training.sharding import ShardedStrategy
+
+PATIENCE = timedelta(seconds=60)
+"""How long a rank waits for another that has gone another way."""
 
 STEP = 4
 """Documents of a source in one step, however they are split."""
@@ -28,22 +34,33 @@ TEXTS = [
 ]
 
 
-def document(number: int, source: str) -> Document:
-    """Of a source; its length and its number of pictures depend on its number."""
+def document(number: int, source: str, encoder: str | None = None) -> Document:
+    """Of a source; its length and its number of pictures depend on its number.
+
+    With an encoder's fingerprint it holds patch features in place of pictures.
+    """
     if number % STEP == 3:  # a batch of its own here and there, which has no pictures at all
         return Document([Chunk(None, "a dog on a white background.")])
     pictures = 1 if source == "pairs" else 1 + number % 2
     texts = [TEXTS[(number + i) % len(TEXTS)] for i in range(pictures)]
-    return Document([Chunk(tiny.picture(7 * number + i), text) for i, text in enumerate(texts)])
+    media = [tiny.picture(7 * number + i) for i in range(pictures)]
+    if encoder is not None:
+        rng = torch.Generator().manual_seed(number)
+        media = [Patches(torch.randn(1, 4, 24, generator=rng), encoder) for _ in media]
+    return Document([Chunk(*each) for each in zip(media, texts, strict=True)])
 
 
 class Dealt(L.LightningDataModule):
     """Step n trains on the documents from 4n on, dealt out to accumulated batches and ranks."""
 
-    def __init__(self, processor, ranks: int, accumulated: int) -> None:
+    def __init__(self, processor, ranks: int, accumulated: int, features: bool) -> None:
         super().__init__()
         self.processor, self.ranks, self.accumulated = processor, ranks, accumulated
+        self.encoders = {"pairs": None, "documents": processor.encoder if features else None}
         self.sources = {name: SourceConfig([], STEP) for name in ("pairs", "documents")}
+
+    def documents(self, source, numbers):
+        return [document(number, source, self.encoders[source]) for number in numbers]
 
     def batches(self, source):
         size = STEP // (self.ranks * self.accumulated)
@@ -51,14 +68,14 @@ class Dealt(L.LightningDataModule):
         while True:
             first = size * (done * self.ranks + self.trainer.global_rank)
             numbers = range(first, first + size)
-            yield self.processor.batch([document(number, source) for number in numbers])
+            yield self.processor.batch(self.documents(source, numbers))
             done += 1
 
     def train_dataloader(self):
         return {name: StepLoader(self.batches(name), self.accumulated) for name in self.sources}
 
     def val_dataloader(self):
-        documents = [document(number, "documents") for number in range(8)]
+        documents = self.documents("documents", range(8))
         size = STEP // self.ranks
         return torch.utils.data.DataLoader(
             documents, batch_size=size, collate_fn=self.processor.batch
@@ -106,18 +123,22 @@ def run(
     precision: str | None = "32-true",
     resume: str | None = None,
     generate: bool = False,
+    features: bool = False,
     callbacks: tuple | list = (),
     plugins: list | None = None,
     **settings,
 ) -> dict:
-    """Train, validate, export and save a checkpoint; returns what was seen."""
+    """Train, validate, export and save a checkpoint; returns what was seen.
+
+    With features one of the two sources holds patch features, the other pictures.
+    """
     module = make_module(language, clip, **settings)
     losses = Losses()
     halfway = ModelCheckpoint(folder, "{step}", every_n_train_steps=10, save_top_k=-1)
     trainer = L.Trainer(
         accelerator="cpu",
         devices=ranks,
-        strategy=strategy,
+        strategy=ShardedStrategy(timeout=PATIENCE) if strategy == "sharded" else strategy,
         precision=precision,
         max_steps=steps,
         accumulate_grad_batches=accumulated,
@@ -133,7 +154,7 @@ def run(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, Dealt(module.processor, ranks, accumulated), ckpt_path=resume)
+    trainer.fit(module, Dealt(module.processor, ranks, accumulated, features), ckpt_path=resume)
     if steps < 10:
         trainer.save_checkpoint(folder / "last.ckpt")
     module.model.save_pretrained(folder / "model", trainer.is_global_zero)

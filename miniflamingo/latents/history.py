@@ -80,10 +80,20 @@ class LatentsHistory(L.Callback):
         self.patches = torch.empty(0)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Choose the first validation picture, and look at it with the latents as drawn."""
+        """Choose the first validation picture, and look at it with the latents as drawn.
+
+        Raises:
+            ValueError: If the validation documents hold none.
+        """
         model = pl_module.model
         assert isinstance(model, MiniFlamingo)
-        batch = next(iter(trainer.datamodule.val_dataloader()))  # type: ignore[attr-defined]
+        batches = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
+        batch = next((each for each in batches if each.num_media), None)
+        if batch is None:
+            raise ValueError(
+                "LatentsHistory looks at the first validation picture, but data.validation holds "
+                "texts alone. Name shards with pictures there, or leave the callback out."
+            )
         batch = move_data_to_device(batch, pl_module.device)
         self.patches = patches_of(model, batch)[:1]
         if trainer.ckpt_path is not None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
+import torch
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import (
     ModelParallelStrategy,
@@ -15,14 +17,17 @@ from lightning.pytorch.strategies import (
 from torch import Tensor
 from torch.optim import Optimizer
 
+from miniflamingo.batch import Batch
 from miniflamingo.model.gather import load_whole_state, share_like, whole, whole_state
+from miniflamingo.training.same_media import with_same_media
 
 
 class ShardedStrategy(ModelParallelStrategy):
     """All ranks share out all weights, gradients and optimiser states.
 
-    Lightning's own strategy, with two differences. It shards over all ranks, however many there
-    are. And its checkpoints hold whole tensors, written and read by the trainer's ``CheckpointIO``:
+    Lightning's own strategy, with three differences. It shards over all ranks, however many there
+    are. All of them run the same parts of the model for a batch, be it a text alone on some. And
+    its checkpoints hold whole tensors, written and read by the trainer's ``CheckpointIO``:
     Lightning numbers the optimiser's by all parameters, frozen ones too, as no other strategy does.
     """
 
@@ -63,6 +68,20 @@ class ShardedStrategy(ModelParallelStrategy):
             )
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
+
+    def batch_to_device(
+        self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0
+    ) -> Any:
+        """Move a batch, and see that all ranks have media of the same kind or none.
+
+        Raises:
+            ValueError: If some ranks have pictures and others have patch features.
+        """
+        moved = super().batch_to_device(batch, device, dataloader_idx)
+        total = partial(self.reduce, reduce_op="sum")
+        if isinstance(moved, Batch):
+            return with_same_media({"validation": moved}, total)["validation"]
+        return with_same_media(moved, total)
 
     def lightning_module_state_dict(self) -> dict[str, Tensor]:
         """The module's own weights, whole."""

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import tiny
 import torch
 from PIL import Image
 
@@ -95,6 +96,16 @@ def test_latents_that_do_not_train_and_a_resampler_without_layers(watched, tmp_p
     if options == ["no layers"]:
         with pytest.raises(ValueError, match="hold no attention maps, so there is no film"):
             draw_film(history, tmp_path / "film.png")
+
+
+def test_a_validation_that_begins_with_a_text_and_one_of_texts_alone(watched, world, tmp_path):
+    text = {"json": json.dumps({"chunks": [{"text": "a dog."}]}).encode()}
+    shard = tiny.write_shard(tmp_path / "validation" / "0.tar", {"t0": text, "t1": text})
+    both = f"['{shard}','{world}/validation/0.tar']"
+    run_command([*watched, f"--data.validation.urls={both}", "--trainer.max_steps=2"])
+    assert read_history(tmp_path / "run").snapshots[0].maps.shape[-1] == 4
+    with pytest.raises(ValueError, match="LatentsHistory looks at the first validation picture"):
+        run_command([*watched, f"--data.validation.urls={shard}", "--trainer.max_steps=2"])
 
 
 def test_a_run_without_history_is_told(tmp_path):

@@ -21,6 +21,7 @@ PLAN = {
     "sharded-accumulated": {
         "strategy": "sharded", "accumulated": 2, "steps": 6, "checkpoint_activations": True
     },
+    "sharded-features": {"strategy": "sharded", "accumulated": 2, "steps": 4, "features": True},
     "sharded-resumed": {"strategy": "sharded"},
 }  # fmt: skip
 
@@ -108,6 +109,16 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(models, together, 
     """Though one of the four parts of every step is a text without a picture."""
     expected = ranks.run(tmp_path, **models, steps=6)
     folder, seen = together[f"{strategy}-accumulated"]
+    assert seen["validated"]["val/loss"] == pytest.approx(
+        expected["validated"]["val/loss"], abs=1e-5
+    )
+    assert_same_weights(folder, tmp_path, 2e-5)
+
+
+def test_a_text_alone_among_patch_features_holds_no_rank_up(models, together, tmp_path):
+    """One rank's only document has patches, the other's is a text: neither runs the encoder."""
+    expected = ranks.run(tmp_path, **models, steps=4, features=True)
+    folder, seen = together["sharded-features"]
     assert seen["validated"]["val/loss"] == pytest.approx(
         expected["validated"]["val/loss"], abs=1e-5
     )
