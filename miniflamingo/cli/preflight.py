@@ -13,6 +13,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from miniflamingo.cli.preflight_features import check_features
 from miniflamingo.data.shards import find_shards
 from miniflamingo.data.stream import check_readers
 from miniflamingo.model.config import MiniFlamingoConfig
@@ -74,6 +75,7 @@ def check_recipe(config: Namespace, training: bool) -> None:
         check_schedule(config)
     with quiet():
         model = outline_recipe(config.model)
+    check_features(config.data, model.vision)
     if training:
         check_disk(Path(config.trainer.default_root_dir or "runs/unnamed"), checkpoint_bytes(model))
 
@@ -236,9 +238,9 @@ def check_disk(run: Path, checkpoint: int) -> None:
             f"trainer.default_root_dir={str(run)!r} takes no files: {error.strerror}. Give a "
             "folder that can be written to."
         ) from error
-    # What an earlier run left there will be written over.
+    # What an earlier run left there will be written over, once its successor is on the disk.
     left = sum(file.stat().st_size for file in run.glob("checkpoints/*.ckpt"))
-    free = shutil.disk_usage(run).free + left
+    free = shutil.disk_usage(run).free + min(left, (KEPT - 1) * checkpoint)
     if free < KEPT * checkpoint:
         raise ValueError(
             f"trainer.default_root_dir={str(run)!r} has {free / 1e9:.2g} GB left, but "

@@ -1,5 +1,7 @@
 """A mistake in a recipe is told by its key, before anything is loaded."""
 
+from contextlib import nullcontext
+
 import pytest
 import yaml
 from conftest import RESAMPLER, XATTN
@@ -104,6 +106,19 @@ def test_a_folder_without_room(tmp_path, monkeypatch):
     check_disk(tmp_path, 10**9)
     with pytest.raises(ValueError, match=r"has 5 GB left, but checkpoints need 6 GB \(3 of 2 GB"):
         check_disk(tmp_path, 2 * 10**9)
+
+
+def test_what_an_earlier_run_left_counts_but_not_for_what_is_being_written(tmp_path, monkeypatch):
+    (tmp_path / "checkpoints").mkdir()
+    for number in range(4):
+        (tmp_path / "checkpoints" / f"step={number}.ckpt").write_bytes(bytes(1000))
+    usage = preflight.shutil.disk_usage(tmp_path)
+    for free, enough in ((1000, True), (999, False)):
+        monkeypatch.setattr(
+            preflight.shutil, "disk_usage", lambda _, f=free: usage._replace(free=f)
+        )
+        with nullcontext() if enough else pytest.raises(ValueError, match="checkpoints need 3e-06"):
+            check_disk(tmp_path, 1000)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Shards encoded once: the same losses, and no other encoder."""
 
 import json
+import re
 from itertools import islice
 
 import pytest
@@ -17,6 +18,7 @@ from miniflamingo.data.datamodule import InterleavedData
 from miniflamingo.data.patches import read_patches
 from miniflamingo.data.shards import read_samples
 from miniflamingo.data.source import SourceConfig
+from miniflamingo.model import flamingo
 from miniflamingo.model.export import encoder_fingerprint
 from miniflamingo.tokens import load_tokenizer
 
@@ -147,7 +149,9 @@ def test_losses_are_those_of_the_pictures(recipe, tmp_path, build, dtype):
     assert manifest["dropped"]["image_broken"]["count"] == 2
 
 
-def test_training_on_features_with_a_warm_start_and_from_another_encoder(recipe, tmp_path):
+def test_training_on_features_with_a_warm_start_and_from_another_encoder(
+    recipe, tmp_path, monkeypatch
+):
     settings = yaml.safe_load(recipe.read_text())
     for name in ("pairs", "documents"):
         encode(recipe, name, tmp_path / f"{name}-features")
@@ -164,6 +168,15 @@ def test_training_on_features_with_a_warm_start_and_from_another_encoder(recipe,
     other = tiny.write_clip(tmp_path / "another clip", seed=5)
     settings["model"]["vision"]["name"] = f"local-dir:{other}"
     trained.write_text(yaml.safe_dump(settings))
+    with monkeypatch.context() as patched:
+        patched.setattr(flamingo, "load_language", None)  # nothing of it is asked for
+        manifest = re.escape(str(tmp_path / "documents-features" / "manifest.json"))
+        with pytest.raises(
+            ValueError, match=rf"data.sources.documents .*fingerprint .*: {manifest}"
+        ):
+            fit.main(["fit", "--config", str(trained)])
+    for name in ("pairs", "documents"):  # as where shards were copied alone
+        (tmp_path / f"{name}-features" / "manifest.json").unlink()
     with pytest.raises(ValueError, match=r"were made by the image encoder .* but this model's is"):
         fit.main(["fit", "--config", str(trained)])
 
