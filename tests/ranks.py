@@ -164,6 +164,9 @@ def run(
         prompt = module.processor([Document([Chunk(tiny.picture(0), "")])])
         completion = module.model.generate(**prompt, max_new_tokens=4, num_beams=2)
         seen["completion"] = completion.tolist()
+        prompt["resampled"] = module.model.resample(prompt.pop("pixels"))  # as the samples' reader
+        completion = module.model.generate(**prompt, max_new_tokens=4, num_beams=2)
+        assert completion.tolist() == seen["completion"]
     return seen
 
 

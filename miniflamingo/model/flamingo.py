@@ -184,12 +184,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         Raises:
             ValueError: If pixels or patches do not fit the encoder or are not finite.
         """
-        if patches is not None:
-            check_patches(patches, len(self.resampler.patch_mean))
-            return self.resampler(patches)
-        assert pixels is not None
-        check_pixels(pixels, self.vision.size)
-        return self.resampler(self.vision(pixels))
+        return self.resampler(self._patches(pixels, patches))
 
     def project_media(
         self, pixels: Tensor | None, patches: Tensor | None = None
@@ -213,7 +208,16 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         elif patches is None and (pixels is None or not len(pixels)):
             device = self.resampler.latents.device
             pixels = torch.zeros(1, 1, 3, *self.vision.size, device=device)
-        return self.media_projection(self.resample(pixels, patches))
+        return self.media_projection(self.resampler(self._patches(pixels, patches)))
+
+    def _patches(self, pixels: Tensor | None, patches: Tensor | None) -> Tensor:
+        """Those that are given, or the encoder's; raises as ``resample``."""
+        if patches is not None:
+            check_patches(patches, len(self.resampler.patch_mean))
+            return patches
+        assert pixels is not None
+        check_pixels(pixels, self.vision.size)
+        return self.vision(pixels)
 
     def read(
         self,

@@ -13,10 +13,11 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.language import decoder_layers
 
-FORWARD_METHODS = ("encode", "token_losses", "generate")
+FORWARD_METHODS = ("encode", "resample", "token_losses", "generate")
 """What is called on a model beside ``forward``, each of which gathers weights as ``forward`` does.
 
-All ranks must call them, and as often as each other: they wait for each other's shares.
+All ranks must call them, and as often as each other: they wait for each other's shares. None of
+them calls another, which would share the weights out again in the middle of the first.
 """
 
 
