@@ -56,8 +56,9 @@ def read_clip(video: Video, least_side: int | None = None) -> list[Image.Image]:
 
 
 def _open(video: Video) -> InputContainer:
-    source = video.source
-    return av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source), "r")
+    source = io.BytesIO(video.source) if isinstance(video.source, bytes) else str(video.source)
+    # A title in an old encoding, which is read along with the rest, is no reason to stop.
+    return av.open(source, "r", metadata_errors="replace")
 
 
 def _stream(container: InputContainer, name: str) -> av.VideoStream:

@@ -96,6 +96,12 @@ def test_a_clip_that_breaks_off_gives_what_it_has_or_is_named(tmp_path):
     assert found - {1, 2, 3} == {"clip_broken", 4}
 
 
+def test_a_title_in_an_old_encoding_is_no_damage():
+    assert CLIP.count(b"Lavf") == 1  # in its metadata, which is read as text
+    titled = CLIP.replace(b"Lavf", "Café".encode("latin-1"))
+    assert frames_or_reason(titled) == frames_or_reason(CLIP) == 4
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
