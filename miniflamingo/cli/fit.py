@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import yaml
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -50,7 +51,14 @@ def weights_of_sources(sources: dict[str, Any], mixture: MixtureKind) -> dict[st
 
 
 class RunConfig(SaveConfigCallback):
-    """Keeps the configuration of the run in its folder and in each checkpoint."""
+    """Keeps the configuration of the run in its folder, other loggers and each checkpoint."""
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Give it to the loggers that do not write to the run's folder, on the first rank."""
+        settings = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        for logger in trainer.loggers:
+            if not isinstance(logger, TensorBoardLogger | CSVLogger):
+                logger.log_hyperparams(settings)
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
@@ -81,15 +89,21 @@ class FlamingoCLI(LightningCLI):
         super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Log to TensorBoard and CSV in the run's folder, unless the config names other loggers."""
+        """Log to TensorBoard and CSV in the run's folder, and to the loggers that the config names.
+
+        Ours come first: Lightning puts checkpoints where the first logger writes, so ``--ckpt_path
+        last`` finds them whoever else logs. Summary and curves are drawn from the CSV file.
+        """
         settings = self._get(self.config_init, "trainer")
-        if settings.get("logger") in (None, True) and not settings.get("fast_dev_run"):
+        named = settings.get("logger")
+        if named is not False and not settings.get("fast_dev_run"):
             run = settings.get("default_root_dir") or "runs/unnamed"
+            ours = [TensorBoardLogger(run, name="", version=""), CSVLogger(run, name="csv")]
+            others = (
+                named if isinstance(named, list) else [named] if named not in (None, True) else []
+            )
             kwargs["default_root_dir"] = run
-            kwargs["logger"] = [
-                TensorBoardLogger(run, name="", version=""),
-                CSVLogger(run, name="csv"),
-            ]
+            kwargs["logger"] = [*ours, *others]
         callbacks = settings.get("callbacks") or []
         has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if settings.get("enable_progress_bar") is not False and not has_bar:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from matplotlib.figure import Figure
 
 from miniflamingo.data.documents import read_documents
@@ -21,8 +21,8 @@ from miniflamingo.training.module import FlamingoModule
 class SampleCaptions(L.Callback):
     """Captions the last picture of a few validation documents, after what stands before it.
 
-    The sheet goes to TensorBoard and Weights & Biases, where they are among the loggers, and to
-    ``samples/`` in the run's folder.
+    The sheet goes to ``samples/`` in the run's folder, to TensorBoard, and to every logger with a
+    ``log_image`` like that of Lightning's for Weights & Biases.
     """
 
     def __init__(self, documents: int = 6, max_new_tokens: int = 30) -> None:
@@ -83,5 +83,5 @@ def show(logger: Logger, figure: Figure, file: Path, step: int) -> None:
     """Give the sheet to a logger that takes images."""
     if isinstance(logger, TensorBoardLogger):
         logger.experiment.add_figure("samples", figure, step, close=False)
-    elif isinstance(logger, WandbLogger):
+    elif hasattr(logger, "log_image"):
         logger.log_image("samples", [str(file)], step=step)
