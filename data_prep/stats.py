@@ -15,15 +15,14 @@ from rich.table import Table
 
 from data_prep.command import run_command
 from data_prep.every_shard import look_at_every_shard
-from data_prep.recipes import Reading, load_text, reading_of
+from data_prep.recipes import Reading, load_text
 from data_prep.shards import write_json
-from data_prep.workers import Ray
 from miniflamingo.data.dropped import Dropped
 from miniflamingo.data.encode import encode_document
 from miniflamingo.data.images import DAMAGE, open_image
 from miniflamingo.data.layouts.choose import to_document
 from miniflamingo.data.shards import BrokenShard, RawSample, read_shard
-from miniflamingo.data.source import Layout, SourceConfig
+from miniflamingo.data.source import SourceConfig
 from miniflamingo.document import Patches
 
 Histogram = Counter[int]
@@ -217,32 +216,14 @@ def bins_of(name: str, histogram: Histogram, scale: float) -> list[float]:
     return [(low + place * width) * scale for place in range(41)]
 
 
-def stats(
-    recipe: Path | None = None,
-    source: str | None = None,
-    urls: str | None = None,
-    layout: Layout = "auto",
-    language: str | None = None,
-    out: Path = Path("stats"),
-    workers: int = 1,
-    ray: Ray | None = None,
-) -> None:
+def stats(out: Path = Path("stats"), **options: Any) -> None:
     """Count documents, pictures, tokens and sizes of shards, as a table and a picture.
 
     Args:
-        recipe: A YAML that miniflamingo fit takes; all its sources are counted.
-        source: Only this one of them, or validation.
-        urls: Shards, instead of a recipe: paths, globs, brace ranges or urls.
-        layout: Of urls.
-        language: Folder or hub name of the language model whose tokens are counted; with urls.
         out: Folder for stats.json and stats.png.
-        workers: Local processes; CPUs for --ray local.
-        ray: auto runs on the Ray cluster of this machine, local on one started here.
+        options: As in ``look_at_every_shard``.
     """
-    reading = reading_of(recipe, source, urls, layout, language)
-    counted = {name: Stats() for name in reading.sources}
-    for name, found in look_at_every_shard(count_shard, reading, "stats", workers, ray):
-        counted[name].add(found)
+    counted = look_at_every_shard("stats", count_shard, Stats, **options)
     Console().print(table_of(counted))
     content: dict[str, Any] = {
         name: {**summary(each), "unusable": dict(each.unusable)} for name, each in counted.items()

@@ -16,15 +16,13 @@ from rich.table import Table
 from data_prep.command import run_command
 from data_prep.every_shard import look_at_every_shard
 from data_prep.reading import manifest_entry
-from data_prep.recipes import Reading, load_text, reading_of
+from data_prep.recipes import Reading, load_text
 from data_prep.shards import hash_file, write_json
-from data_prep.workers import Ray
 from miniflamingo.data.dropped import Dropped
 from miniflamingo.data.layouts.choose import to_document
 from miniflamingo.data.layouts.page import Page
 from miniflamingo.data.prepare import decode_document, prepare
 from miniflamingo.data.shards import BrokenShard, RawSample, read_shard
-from miniflamingo.data.source import Layout
 
 
 @dataclass
@@ -133,35 +131,17 @@ def report(findings: dict[str, Findings]) -> Table:
     return table
 
 
-def verify(
-    recipe: Path | None = None,
-    source: str | None = None,
-    urls: str | None = None,
-    layout: Layout = "auto",
-    language: str | None = None,
-    out: Path | None = None,
-    workers: int = 1,
-    ray: Ray | None = None,
-) -> None:
+def verify(out: Path | None = None, **options: Any) -> None:
     """Read every byte of shards as training does, and report what it would skip.
 
     Ends with exit code 1 if a shard is broken: cut short, unreadable, or not the one that its
     manifest describes. Samples that are skipped alone do not change the exit code.
 
     Args:
-        recipe: A YAML that miniflamingo fit takes; all its sources are read.
-        source: Only this one of them, or validation.
-        urls: Shards, instead of a recipe: paths, globs, brace ranges or urls.
-        layout: Of urls.
-        language: Folder or hub name of the language model whose tokens are counted; with urls.
         out: JSON file for the figures.
-        workers: Local processes; CPUs for --ray local.
-        ray: auto runs on the Ray cluster of this machine, local on one started here.
+        options: As in ``look_at_every_shard``.
     """
-    reading = reading_of(recipe, source, urls, layout, language)
-    findings = {name: Findings() for name in reading.sources}
-    for name, found in look_at_every_shard(verify_shard, reading, "verify", workers, ray):
-        findings[name].add(found)
+    findings = look_at_every_shard("verify", verify_shard, Findings, **options)
     Console().print(report(findings))
     if out is not None:
         write_json(out, as_json(findings))

@@ -83,5 +83,5 @@ def show(logger: Logger, figure: Figure, file: Path, step: int) -> None:
     """Give the sheet to a logger that takes images."""
     if isinstance(logger, TensorBoardLogger):
         logger.experiment.add_figure("samples", figure, step, close=False)
-    elif hasattr(logger, "log_image"):
-        logger.log_image("samples", [str(file)], step=step)
+    elif log_image := getattr(logger, "log_image", None):
+        log_image("samples", [str(file)], step=step)
