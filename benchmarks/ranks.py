@@ -1,7 +1,8 @@
 """A training step on 1, 2 and 4 CPU ranks, and what it sends: ``python -m benchmarks.ranks``.
 
 Bytes are those that the loopback device counts, so nothing of the code is asked what it meant to
-send. Ranks of one machine share its cores: times say nothing about a cluster, bytes do.
+send. Ranks of one machine share its cores: times say nothing about a cluster, bytes do, and the
+processor's seconds of a rank say what sharing costs beside the step itself.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class Measured(NamedTuple):
         strategy: ``DDP`` or ``FSDP2``.
         ranks: How many.
         seconds: Of a step, the median.
+        processor: Seconds that the first rank computed and copied in a step, the median.
         sent: Bytes a step of all ranks together.
         expected: The same on paper, see ``benchmarks.scaling``.
     """
@@ -69,6 +71,7 @@ class Measured(NamedTuple):
     strategy: str
     ranks: int
     seconds: float
+    processor: float
     sent: float
     expected: float
 
@@ -121,19 +124,20 @@ def run_rank(rank: int, strategy: str, ranks: int, port: int, steps: int, out: s
     elif ranks > 1:
         model = DistributedDataParallel(side.model)
     optimizer, _ = make_optimizer(side.model, OptimConfig(), steps)
-    times, sent = [], []
+    times, processor, sent = [], [], []
     for _ in range(1 + steps):
         dist.barrier()
-        before, start = loopback_bytes(), time.perf_counter()
+        before, start, busy = loopback_bytes(), time.perf_counter(), time.process_time()
         model(**batch._asdict()).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        processor.append(time.process_time() - busy)
         dist.barrier()
         times.append(time.perf_counter() - start)
         sent.append(loopback_bytes() - before)
     if rank == 0:
-        figures = (statistics.median(times[1:]), statistics.median(sent[1:]), trained, everything)
-        torch.save(figures, out)
+        medians = (statistics.median(each[1:]) for each in (times, processor, sent))
+        torch.save((*medians, trained, everything), out)
     dist.destroy_process_group()
 
 
@@ -141,9 +145,9 @@ def measure_ranks(strategy: str, ranks: int, steps: int, folder: Path) -> Measur
     """Run all ranks and read what the first one saw."""
     out = folder / f"{strategy}-{ranks}.pt"
     spawn(run_rank, (strategy, ranks, free_port(), steps, str(out)), nprocs=ranks)
-    seconds, sent, trained, everything = torch.load(out, weights_only=True)
+    seconds, processor, sent, trained, everything = torch.load(out, weights_only=True)
     expected = expected_bytes(strategy, ranks, trained, everything)
-    return Measured(strategy, ranks, seconds, sent, expected)
+    return Measured(strategy, ranks, seconds, processor, sent, expected)
 
 
 def to_table(measured: list[Measured]) -> Table:
@@ -152,12 +156,19 @@ def to_table(measured: list[Measured]) -> Table:
         (
             f"{each.strategy}, {each.ranks}",
             number(each.seconds),
+            number(each.processor),
             number(each.sent / 1e6),
             number(each.expected / 1e6),
         )
         for each in measured
     ]
-    heads = ("strategy, ranks", "step, s", "sent by all, MB", "on paper, MB")
+    heads = (
+        "strategy, ranks",
+        "step, s",
+        "processor of a rank, s",
+        "sent by all, MB",
+        "on paper, MB",
+    )
     return Table(f"A step on CPU ranks, {CASE}", heads, rows)
 
 
