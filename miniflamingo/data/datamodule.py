@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning as L
 import torch.distributed as dist
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from miniflamingo.batch import Batch
 from miniflamingo.data.accumulate import StepLoader
@@ -20,6 +20,7 @@ from miniflamingo.data.source import SourceConfig
 from miniflamingo.data.state import SourceState, merge, pack_state, unpack_state
 from miniflamingo.data.stream import BatchStream, check_readers
 from miniflamingo.data.validation import ValidationStream
+from miniflamingo.data.workers import hold_back_stop_signals
 
 
 def find_sources(sources: Mapping[str, SourceConfig], readers: int) -> dict[str, list[str]]:
@@ -39,6 +40,13 @@ def find_sources(sources: Mapping[str, SourceConfig], readers: int) -> dict[str,
         shards[name] = find_shards(source.urls)
         check_readers(len(shards[name]), readers, source, name)
     return shards
+
+
+def loader_of(stream: IterableDataset[Batch], num_workers: int) -> DataLoader[Batch]:
+    """Read a stream of whole batches, in processes of their own if there are to be any."""
+    return DataLoader(
+        stream, batch_size=None, num_workers=num_workers, worker_init_fn=hold_back_stop_signals
+    )
 
 
 class InterleavedData(L.LightningDataModule):
@@ -171,7 +179,7 @@ class InterleavedData(L.LightningDataModule):
             self.state(name),
             *self.ranks,
         )
-        return DataLoader(stream, batch_size=None, num_workers=self.num_workers)
+        return loader_of(stream, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """All validation documents once, in order, shared among the ranks."""
@@ -183,4 +191,4 @@ class InterleavedData(L.LightningDataModule):
             self.seed,
             *self.ranks,
         )
-        return DataLoader(stream, batch_size=None, num_workers=min(1, self.num_workers))
+        return loader_of(stream, min(1, self.num_workers))

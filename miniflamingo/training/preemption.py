@@ -11,13 +11,12 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from miniflamingo.data.workers import STOP_SIGNALS, hold_back_stop_signals
+
 log = logging.getLogger(__name__)
 
 REQUEUE = 75
 """Exit code of a run that was told to stop and can go on: EX_TEMPFAIL of sysexits.h."""
-
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""SIGTERM is what SLURM, Kubernetes and torchrun send; ``sbatch --signal=USR1@120`` the other."""
 
 
 class Preemption(L.Callback):
@@ -36,19 +35,15 @@ class Preemption(L.Callback):
         self.received: signal.Signals | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Hold the signals back, so that the reading processes started now never get them.
-
-        SLURM signals every process of a job. A reading process that ended would take the run with
-        it before anything is saved.
-        """
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        """Hold the signals back until training starts, here and in the processes started now."""
+        hold_back_stop_signals()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the signals from here on, one held back included."""
         self.received = None
-        for each in SIGNALS:
+        for each in STOP_SIGNALS:
             signal.signal(each, self.remember)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def remember(self, number: int, frame: FrameType | None) -> None:
         """The signal handler: what is to be done is done between two steps."""
@@ -89,11 +84,11 @@ class Preemption(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         """Hold nothing back any more."""
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Hold nothing back any more, where there was nothing left to train."""
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def checkpoint_place(trainer: L.Trainer) -> Path:

@@ -22,6 +22,8 @@ def recipe(config, tmp_path):
     """Write a recipe with one more callback, and return the line that trains it."""
     config["data"]["num_workers"] = 1
     config["trainer"]["val_check_interval"] = 3
+    config["trainer"]["limit_val_batches"] = 1  # leaves a reading process behind that is not done
+    config["data"]["validation"]["batch_size"] = 1
     usual = config["trainer"]["callbacks"][:-1]
     for init_args in (  # as in the shipped recipes, in steps of three
         {"monitor": "val/loss", "filename": "best"},
