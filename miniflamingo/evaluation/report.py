@@ -95,14 +95,13 @@ def others(results: Results, shots: int) -> list[Summary]:
 
 
 def baseline_rows(results: Results) -> Rows:
-    """Header and rows: one row a baseline, one column a score. Empty if there are none."""
+    """Header and rows: one row a score, one column a baseline. Empty if there are none."""
     found = [each for each in results.summaries if each.condition not in CONDITIONS]
     if not found:
         return []
-    rows = [["baseline", *map(label, found[0].scores)]]
-    for each in found:
-        texts = [number(name, score.mean) for name, score in each.scores.items()]
-        rows.append([f"{each.condition}, {each.shots} shots", *texts])
+    rows = [["score", *(f"{each.condition}, {each.shots} shots" for each in found)]]
+    for name in found[0].scores:
+        rows.append([label(name), *(number(name, each.scores[name].mean) for each in found)])
     return rows
 
 
