@@ -75,7 +75,7 @@ test-cluster: $(READY)  ## preempt a job on a SLURM of this machine alone (docs/
 	PYTHONPATH=tests $(BIN)/python -m cluster.preempt $(ARGS)
 
 embedded-clip: $(READY)  ## train the shipped CLIP again
-	$(BIN)/python -m data_prep.embedded_clip train
+	$(BIN)/python -m data_prep.embedded.clip train
 
 # open-flamingo pins torch 2.0.1: it is installed without its pins, in an environment of its own.
 $(OPENFLAMINGO)/.ready: constraints.txt

@@ -17,6 +17,7 @@ from benchmarks.cases import Case
 from benchmarks.floor import DTYPES
 from benchmarks.measure import LONG, SHORT
 from benchmarks.workloads import Document, Shapes, count_media, draw_pixels
+from miniflamingo.cost.flops import DocumentShape, Flops, generation_flops, step_flops
 from miniflamingo.data.collate import count_positions, pack_rows, pad_left, pad_right
 from miniflamingo.model.config import (
     MiniFlamingoConfig,
@@ -24,7 +25,6 @@ from miniflamingo.model.config import (
     VisionConfig,
     XattnConfig,
 )
-from miniflamingo.model.costs import DocumentShape, Flops, generation_flops, step_flops
 from miniflamingo.model.embeddings import table_of
 from miniflamingo.model.export import WEIGHTS_FILE
 from miniflamingo.model.flamingo import MiniFlamingo

@@ -27,11 +27,11 @@ from torch.utils.data import DataLoader
 from miniflamingo.batch import Batch
 from miniflamingo.cli.fit import FlamingoCLI
 from miniflamingo.data.datamodule import InterleavedData
+from miniflamingo.training.callbacks.non_finite import SkipNonFinite
+from miniflamingo.training.callbacks.throughput import Throughput
+from miniflamingo.training.callbacks.vitals import Vitals
 from miniflamingo.training.module import FlamingoModule
-from miniflamingo.training.non_finite import SkipNonFinite
 from miniflamingo.training.optim import make_optimizer
-from miniflamingo.training.throughput import Throughput
-from miniflamingo.training.vitals import Vitals
 
 
 class Loaded(FlamingoCLI):

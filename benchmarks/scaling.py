@@ -20,9 +20,9 @@ import torch
 from benchmarks.compare import to_rich
 from benchmarks.report import Table, number, to_markdown
 from miniflamingo.cli.describe import outline_recipe, quiet, read_recipe
-from miniflamingo.model.costs import DocumentShape, step_flops
+from miniflamingo.cost.flops import DocumentShape, step_flops
+from miniflamingo.cost.memory import memory
 from miniflamingo.model.language import decoder_layers
-from miniflamingo.model.memory import memory
 from miniflamingo.model.parameters import count_parameters
 
 GPUS = (1, 8, 64, 512)

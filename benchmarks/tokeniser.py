@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-from miniflamingo.evaluation.cider import cider_d
-from miniflamingo.evaluation.ptb import ptb_words
+from miniflamingo.evaluation.metrics.cider import cider_d
+from miniflamingo.evaluation.metrics.ptb import ptb_words
 
 
 def synsets(folder: Path) -> list[list[str]]:

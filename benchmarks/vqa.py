@@ -18,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from miniflamingo.evaluation.answers import Answered
 from miniflamingo.evaluation.layouts.source import read_source
-from miniflamingo.evaluation.vqa import ARTICLES, MENDED, NUMBERS, PUNCTUATION, VqaAccuracy
+from miniflamingo.evaluation.metrics.answers import Answered
+from miniflamingo.evaluation.metrics.vqa import ARTICLES, MENDED, NUMBERS, PUNCTUATION, VqaAccuracy
 
 ROOT = Path(__file__).parents[1]
 PEOPLE = 10

@@ -10,7 +10,7 @@ import re
 from dataclasses import astuple, dataclass
 from typing import Literal
 
-from data_prep.scenes import COLOURS, Scene, load_kinds, stable_hash
+from data_prep.embedded.scenes import COLOURS, Scene, load_kinds, stable_hash
 
 Split = Literal["train", "validation", "fewshot"]
 

@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from data_prep.captions import words_of_captions
-from data_prep.embedded_clip_model import prepare_clip
-from data_prep.embedded_shards import WorldArguments, write_world
+from data_prep.embedded.clip_model import prepare_clip
+from data_prep.embedded.shards import WorldArguments, write_world
 from data_prep.wheels import DOWNLOADS, OPENMOJI, fetch
 
 OUT = Path("data/smoke")

@@ -19,7 +19,7 @@ from benchmarks.workloads import (
     encode,
     slotted_batch,
 )
-from miniflamingo.evaluation.vqa import MENDED, NUMBERS
+from miniflamingo.evaluation.metrics.vqa import MENDED, NUMBERS
 
 VOCABULARY = Vocabulary(words=50, begin=2, pad=1, end_of_chunk=50, image=51)
 TINY = Shapes(

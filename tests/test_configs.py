@@ -7,9 +7,9 @@ import torch
 
 from miniflamingo.cli.describe import outline_recipe, read_recipe
 from miniflamingo.cli.fit import FlamingoCLI
+from miniflamingo.cost.flops import DocumentShape
+from miniflamingo.cost.memory import memory
 from miniflamingo.data.datamodule import InterleavedData
-from miniflamingo.model.costs import DocumentShape
-from miniflamingo.model.memory import memory
 from miniflamingo.model.parameters import count_parameters
 from miniflamingo.training.module import FlamingoModule
 from miniflamingo.training.optim import OptimConfig, make_optimizer

@@ -17,13 +17,13 @@ from lightning.pytorch.cli import LightningArgumentParser
 from rich.console import Console
 from rich.table import Table
 
-from miniflamingo.cli.describe_memory import choices, choices_table, recipe_memory
 from miniflamingo.cli.fit import FlamingoCLI
-from miniflamingo.cli.preflight import outline_recipe, quiet
+from miniflamingo.cost.flops import UNITS, DocumentShape, Flops, step_flops
 from miniflamingo.data.datamodule import InterleavedData
-from miniflamingo.model.costs import UNITS, DocumentShape, Flops, step_flops
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.parameters import count_parameters, parameter_table
+from miniflamingo.recipe.checks import outline_recipe, quiet
+from miniflamingo.recipe.memory_choices import choices, choices_table, recipe_memory
 from miniflamingo.training.module import FlamingoModule
 
 NOT_NEEDED = {

@@ -18,16 +18,16 @@ from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
 from miniflamingo import Document, MiniFlamingo, MiniFlamingoProcessor
-from miniflamingo.evaluation.clip_score import clip_scores, load_clip_score
-from miniflamingo.evaluation.compare import compare, comparison_table
 from miniflamingo.evaluation.fewshot import evaluate, evaluate_baselines
-from miniflamingo.evaluation.java_scores import check_java, java_scores
 from miniflamingo.evaluation.looking import looking_line
-from miniflamingo.evaluation.metrics import metric_for
+from miniflamingo.evaluation.metrics.clip_score import clip_scores, load_clip_score
+from miniflamingo.evaluation.metrics.java_scores import check_java, java_scores
+from miniflamingo.evaluation.metrics.table import metric_for
 from miniflamingo.evaluation.prediction import Prediction, write_predictions
 from miniflamingo.evaluation.protocol import claim_folder, fingerprints, protocol
 from miniflamingo.evaluation.ranks import Ranks, device_of_rank, join, leave
-from miniflamingo.evaluation.report import terminal_tables, write_report
+from miniflamingo.evaluation.report.compare import compare, comparison_table
+from miniflamingo.evaluation.report.tables import terminal_tables, write_report
 from miniflamingo.evaluation.results import (
     PREDICTIONS_FILE,
     RESULTS_FILE,

@@ -17,20 +17,20 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from miniflamingo.cli.preflight import check_recipe
 from miniflamingo.data.datamodule import InterleavedData
 from miniflamingo.data.mixture import MixtureKind, loss_weights
 from miniflamingo.model.parameters import parameter_table
+from miniflamingo.recipe.checks import check_recipe
+from miniflamingo.training.callbacks.non_finite import SkipNonFinite
+from miniflamingo.training.callbacks.preemption import Preemption
+from miniflamingo.training.callbacks.random_state import RandomStates
+from miniflamingo.training.callbacks.source_report import SourceReport
+from miniflamingo.training.callbacks.summary import RunSummary
+from miniflamingo.training.callbacks.vitals import Vitals
 from miniflamingo.training.checkpoint import CheckpointFiles
 from miniflamingo.training.lost_rank import tells_of_lost_rank
 from miniflamingo.training.module import FlamingoModule
-from miniflamingo.training.non_finite import SkipNonFinite
 from miniflamingo.training.precision import bfloat16_warning
-from miniflamingo.training.preemption import Preemption
-from miniflamingo.training.random_state import RandomStates
-from miniflamingo.training.source_report import SourceReport
-from miniflamingo.training.summary import RunSummary
-from miniflamingo.training.vitals import Vitals
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from miniflamingo.document import Document
 from miniflamingo.evaluation.example import Example
-from miniflamingo.evaluation.facts import facts_right
+from miniflamingo.evaluation.metrics.facts import facts_right
 from miniflamingo.evaluation.prediction import Prediction, read_predictions, write_predictions
 from miniflamingo.evaluation.prompts import (
     Prompt,

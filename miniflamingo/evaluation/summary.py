@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miniflamingo.bootstrap import Statistic, interval, mean_of, once
-from miniflamingo.evaluation.answers import Answered
-from miniflamingo.evaluation.metrics import metric_for
+from miniflamingo.evaluation.metrics.answers import Answered
+from miniflamingo.evaluation.metrics.table import metric_for
 from miniflamingo.evaluation.prediction import Prediction
 
 Key = tuple[str, int, int]

@@ -14,7 +14,7 @@ import yaml
 
 from miniflamingo.evaluation.example import Example
 from miniflamingo.evaluation.layouts.source import check_source, read_source
-from miniflamingo.evaluation.metrics import CLASSIFYING, metric_for
+from miniflamingo.evaluation.metrics.table import CLASSIFYING, metric_for
 from miniflamingo.generation.complete import Decoding
 from miniflamingo.generation.reader import picture_id
 

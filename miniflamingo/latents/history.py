@@ -18,7 +18,7 @@ from miniflamingo.latents.look import pictures_of
 from miniflamingo.latents.snapshot import FOLDER, Snapshot, save_picture, save_snapshot
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.gather import whole
-from miniflamingo.training.warm_start import whole_resampler
+from miniflamingo.training.callbacks.warm_start import whole_resampler
 
 
 def gates_of(gates: Iterable[nn.Parameter | None]) -> Tensor:

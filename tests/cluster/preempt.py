@@ -32,7 +32,7 @@ trainer:
   limit_val_batches: 1
   default_root_dir: {folder}
   callbacks:
-    - class_path: miniflamingo.training.warm_start.ResamplerWarmStart
+    - class_path: miniflamingo.training.callbacks.warm_start.ResamplerWarmStart
       init_args: {{source: pairs, pictures: 100, steps: 20, least: 2}}
     - class_path: lightning.pytorch.callbacks.ModelCheckpoint
       init_args: {{every_n_train_steps: 100, save_top_k: 0, save_last: true}}

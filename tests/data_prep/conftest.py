@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_prep.scenes import Sprites, load_kinds
+from data_prep.embedded.scenes import Sprites, load_kinds
 
 DRAWING = """<svg viewBox="0 0 72 72" xmlns="http://www.w3.org/2000/svg">
 <rect x="6" y="{top}" width="60" height="40" fill="#{colour}"/></svg>"""

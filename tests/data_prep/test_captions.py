@@ -14,7 +14,7 @@ from data_prep.captions import (
     with_article,
     words_of_captions,
 )
-from data_prep.scenes import Box, Scene, load_kinds, sample_scene
+from data_prep.embedded.scenes import Box, Scene, load_kinds, sample_scene
 
 STYLE = Style(
     frame=0, number=0, relation=0, warm=0, cool=0, animals=0, food=0, vehicles=0, things=0

@@ -70,7 +70,7 @@ def recipe(tmp_path, language_folder, clip_folder):
             "default_root_dir": str(tmp_path / "run"),
             "callbacks": [
                 {
-                    "class_path": "miniflamingo.training.warm_start.ResamplerWarmStart",
+                    "class_path": "miniflamingo.training.callbacks.warm_start.ResamplerWarmStart",
                     "init_args": {
                         "source": "pairs", "pictures": 4, "steps": 2, "least": 1, "most": 0.9
                     },

@@ -8,7 +8,7 @@ import lightning as L
 import ranks
 import torch
 
-from miniflamingo.evaluation.callback import FewShotScore
+from miniflamingo.evaluation.callbacks.fewshot_score import FewShotScore
 
 
 class Kept(L.Callback):

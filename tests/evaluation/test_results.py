@@ -11,12 +11,12 @@ import tiny
 from PIL import Image
 
 from miniflamingo import Chunk, Document
-from miniflamingo.evaluation.compare import compare, comparison_table
-from miniflamingo.evaluation.java_scores import check_java, has_spice_models, java_scores
-from miniflamingo.evaluation.metrics import metric_for
-from miniflamingo.evaluation.plots import choose_samples
+from miniflamingo.evaluation.metrics.java_scores import check_java, has_spice_models, java_scores
+from miniflamingo.evaluation.metrics.table import metric_for
 from miniflamingo.evaluation.prediction import Prediction, write_predictions
-from miniflamingo.evaluation.report import markdown, terminal_tables, write_report
+from miniflamingo.evaluation.report.compare import compare, comparison_table
+from miniflamingo.evaluation.report.plots import choose_samples
+from miniflamingo.evaluation.report.tables import markdown, terminal_tables, write_report
 from miniflamingo.evaluation.results import (
     PREDICTIONS_FILE,
     RESULTS_FILE,
@@ -263,7 +263,7 @@ def test_without_java_what_to_install_is_told(monkeypatch):
 
 def test_without_pycocoevalcap_what_to_install_is_told(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/java")
-    monkeypatch.setattr("miniflamingo.evaluation.java_scores.find_spec", lambda _: None)
+    monkeypatch.setattr("miniflamingo.evaluation.metrics.java_scores.find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"pip install 'miniflamingo\[java\]'"):
         check_java()
 

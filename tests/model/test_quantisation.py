@@ -7,8 +7,8 @@ import torch
 from bitsandbytes.functional import dequantize_4bit
 
 from miniflamingo import Chunk, Document, MiniFlamingo
+from miniflamingo.cost.meta_model import outline
 from miniflamingo.model import quantisation
-from miniflamingo.model.outline import outline
 
 
 @pytest.fixture

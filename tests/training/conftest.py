@@ -59,13 +59,13 @@ def config(world: Path, language_folder: Path, clip_folder: Path, tmp_path: Path
             "default_root_dir": str(tmp_path / "run"),
             "callbacks": [
                 {
-                    "class_path": "miniflamingo.training.warm_start.ResamplerWarmStart",
+                    "class_path": "miniflamingo.training.callbacks.warm_start.ResamplerWarmStart",
                     "init_args": {
                         "source": "pairs", "pictures": 12, "steps": 3, "least": 1, "most": 0.9
                     },
                 },
-                {"class_path": "miniflamingo.training.throughput.Throughput"},
-                {"class_path": "miniflamingo.evaluation.sample_captions.SampleCaptions"},
+                {"class_path": "miniflamingo.training.callbacks.throughput.Throughput"},
+                {"class_path": "miniflamingo.evaluation.callbacks.sample_captions.SampleCaptions"},
                 {
                     "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
                     "init_args": {

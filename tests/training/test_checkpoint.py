@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from miniflamingo.training.callbacks.random_state import random_state, set_random_state
 from miniflamingo.training.checkpoint import (
     CheckpointError,
     CheckpointFiles,
     check_weights,
     read_checkpoint,
 )
-from miniflamingo.training.random_state import random_state, set_random_state
 
 CONTENT = {
     "state_dict": {"model.weight": torch.arange(5000.0)},

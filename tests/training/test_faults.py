@@ -11,8 +11,8 @@ import yaml
 from command import finish, start, start_ranks
 from safetensors.torch import load_file
 
+from miniflamingo.training.callbacks.preemption import REQUEUE
 from miniflamingo.training.checkpoint import read_checkpoint
-from miniflamingo.training.preemption import REQUEUE
 
 LAST = ["--ckpt_path", "last"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from miniflamingo.training.callbacks.preemption import REQUEUE
 from miniflamingo.training.checkpoint import read_checkpoint
-from miniflamingo.training.preemption import REQUEUE
 
 ROOT = Path(__file__).parents[2]
 

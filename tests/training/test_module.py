@@ -9,12 +9,12 @@ import torch
 from conftest import RESAMPLER, XATTN, open_gates
 
 from miniflamingo import Chunk, Document
+from miniflamingo.cost.flops import DocumentShape, step_flops
 from miniflamingo.data.source import SourceConfig
 from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig
-from miniflamingo.model.costs import DocumentShape, step_flops
+from miniflamingo.training.callbacks.throughput import Throughput
 from miniflamingo.training.module import FlamingoModule
 from miniflamingo.training.optim import OptimConfig
-from miniflamingo.training.throughput import Throughput
 
 
 @pytest.fixture

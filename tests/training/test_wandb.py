@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from miniflamingo.cli.fit import run_command
 from miniflamingo.cli.latents import main as latents
-from miniflamingo.evaluation.sample_captions import show
+from miniflamingo.evaluation.callbacks.sample_captions import show
 
 HISTORY = {"class_path": "miniflamingo.latents.history.LatentsHistory", "init_args": {"every": 2}}
 

@@ -1,0 +1,1 @@
+"""The embedded world: scenes drawn from OpenMoji pictures, and its two frozen models."""

@@ -1,0 +1,1 @@
+"""What a model costs: arithmetic and memory, counted without weights."""

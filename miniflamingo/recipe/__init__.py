@@ -1,0 +1,1 @@
+"""Recipes: read from YAML and checked before any long work starts."""
