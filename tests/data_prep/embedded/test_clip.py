@@ -214,7 +214,7 @@ def test_shipped_and_assembled_again_is_the_same_model(folder, downloads, tmp_pa
 
 
 def test_a_missing_shipped_part_says_how_to_get_it(tmp_path):
-    with pytest.raises(ValueError, match=r"data_prep\.embedded_clip train"):
+    with pytest.raises(ValueError, match=r"data_prep\.embedded\.clip train"):
         assemble(tmp_path / "clip", tmp_path / "nothing")
 
 
