@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 IGNORE = -100
@@ -29,6 +30,44 @@ class Progress(NamedTuple):
     epoch: int
     taken: int
     sizes: list[int]
+
+
+def media_per_document(is_media: Tensor, position_ids: Tensor) -> Tensor:
+    """Count the media of each document of a batch, packed or not.
+
+    Args:
+        is_media: (B, L) bool, True at ``<image>`` tokens.
+        position_ids: (B, L) long, 0 at the first token of each document and nowhere else.
+
+    Returns:
+        One count for each document in reading order, long.
+    """
+    starts = (position_ids == 0).flatten()
+    document = starts.cumsum(0) - 1
+    return torch.bincount(document[is_media.flatten()], minlength=int(starts.sum()))
+
+
+def others_media(counts: Tensor) -> Tensor | None:
+    """Choose for every document the media of the next document that has any, round and round.
+
+    They are cut or repeated to the document's own count, so no document keeps one of its own.
+
+    Args:
+        counts: Media of each document in reading order, long.
+
+    Returns:
+        (N,) long: which of the N media stands in the place of each. None if just one document has
+        media, so that there is no other document's to give it.
+    """
+    holders = counts.nonzero().flatten()
+    if len(holders) == 1:
+        return None
+    first = counts.cumsum(0) - counts
+    indices = [
+        first[giver] + torch.arange(int(counts[taker]), device=counts.device) % counts[giver]
+        for taker, giver in zip(holders, holders.roll(-1), strict=True)
+    ]
+    return torch.cat([counts.new_empty(0), *indices])
 
 
 class Batch(NamedTuple):
@@ -83,3 +122,21 @@ class Batch(NamedTuple):
     def media(self) -> dict[str, Tensor]:
         """The media as the model's own argument, ``pixels`` or ``patches``."""
         return {"pixels": self.pixels} if self.patches is None else {"patches": self.patches}
+
+    def with_others_media(self, image_token: int) -> Batch | None:
+        """Give every document the media of another, which a model that looks must not like.
+
+        Args:
+            image_token: Id of ``<image>``.
+
+        Returns:
+            This batch with other media; as it is if it has none. None if just one document has
+            media.
+        """
+        counts = media_per_document(self.input_ids == image_token, self.position_ids)
+        index = others_media(counts)
+        if index is None:
+            return None
+        if self.patches is not None:
+            return self._replace(patches=self.patches[index])
+        return self._replace(pixels=self.pixels[index])

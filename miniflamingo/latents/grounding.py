@@ -7,7 +7,7 @@ silent, layer by layer, and with single latents left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,37 +74,25 @@ def without_latent(model: MiniFlamingo, latent: int) -> Any:
     return answering([model.resampler], lambda output: output[:, kept])
 
 
-def losses_of(
-    model: MiniFlamingo, batch: Batch, media: Mapping[str, Tensor] | None = None
-) -> Tensor:
+def losses_of(model: MiniFlamingo, batch: Batch) -> Tensor:
     """Loss of each labelled token, in the precision of the language model.
 
     Args:
         model: In eval mode.
         batch: On the model's device.
-        media: To read in place of the batch's own; as ``Batch.media``.
 
     Returns:
         (M,) fp32.
     """
     dtype = model.language.dtype
-    shown = batch.media if media is None else media
     with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
         return model.token_losses(
             batch.input_ids,
             batch.position_ids,
-            shown.get("pixels"),
+            batch.media.get("pixels"),
             batch.labels,
-            shown.get("patches"),
+            batch.media.get("patches"),
         )
-
-
-def swapped(batch: Batch) -> dict[str, Tensor]:
-    """The media of a batch, each document's being another's; as ``Batch.media``."""
-    return {
-        name: media.roll(max(1, len(media) // len(batch.keys)), 0)
-        for name, media in batch.media.items()
-    }
 
 
 def conditions(model: MiniFlamingo, layers: bool = True) -> dict[str, Any]:
@@ -137,12 +125,13 @@ def grounding(model: MiniFlamingo, batch: Batch, layers: bool = True) -> dict[st
         layers: Whether to close each gated layer alone too.
 
     Returns:
-        Condition -> (M,) loss of each labelled token: ``real``, ``swapped`` where there is more
-        than one document, and those of ``conditions``.
+        Condition -> (M,) loss of each labelled token: ``real``, ``swapped`` where more
+        than one document has media, and those of ``conditions``.
     """
     found = {"real": losses_of(model, batch)}
-    if len(batch.keys) > 1:
-        found["swapped"] = losses_of(model, batch, swapped(batch))
+    other = batch.with_others_media(model.tokens.image)
+    if other is not None:
+        found["swapped"] = losses_of(model, other)
     for name, condition in conditions(model, layers).items():
         with condition:
             found[name] = losses_of(model, batch)

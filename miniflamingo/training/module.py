@@ -182,12 +182,17 @@ class FlamingoModule(L.LightningModule):
                 self.log(f"val/loss_by_place/{place}", here.mean(), batch_size=len(here))
         if len(batch.keys) == 1:
             return  # a lone document has no other's pictures to read
-        swapped = {
-            name: media.roll(max(1, len(media) // len(batch.keys)), 0)
-            for name, media in batch.media.items()
-        }
-        swapped = self.token_losses(batch, swapped).mean()
-        self.log("val/loss_swapped", swapped, prog_bar=True, batch_size=tokens, sync_dist=True)
+        other = batch.with_others_media(self.model.tokens.image)
+        # Computed even where there is nothing to swap: ranks that share weights out wait for each
+        # other, and each must log the same names. A weight of 0 keeps it out of the mean.
+        swapped = self.token_losses(batch, (other or batch).media).mean()
+        self.log(
+            "val/loss_swapped",
+            swapped,
+            prog_bar=True,
+            batch_size=0 if other is None else tokens,
+            sync_dist=True,
+        )
 
     def token_losses(self, batch: Batch, media: dict[str, Tensor]) -> Tensor:
         """One loss for each labelled token, row after row, reading the given media."""

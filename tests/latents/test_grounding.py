@@ -91,8 +91,8 @@ def test_an_error_inside_opens_the_road_again(model, batch):
 
 
 def test_swapped_pictures_are_the_other_documents(model, batch):
-    other = {"pixels": batch.pixels[[2, 3, 0, 1]]}
-    torch.testing.assert_close(grounding(model, batch)["swapped"], losses_of(model, batch, other))
+    other = batch._replace(pixels=batch.pixels[[2, 3, 0, 1]])
+    torch.testing.assert_close(grounding(model, batch)["swapped"], losses_of(model, other))
 
 
 def test_a_lone_document_has_no_other_pictures(model, processor):
