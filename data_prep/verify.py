@@ -3,7 +3,6 @@
 Run ``python -m data_prep.verify --help``.
 """
 
-import random
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from miniflamingo.data.layouts.choose import to_document
 from miniflamingo.data.layouts.page import Page
 from miniflamingo.data.prepare import decode_document, prepare
 from miniflamingo.data.shards import BrokenShard, RawSample, read_shard
+from miniflamingo.seeding import seeded
 
 
 @dataclass
@@ -100,7 +100,7 @@ def verify_sample(reading: Reading, source: str, sample: RawSample, found: Findi
     """Prepare a sample as the first epoch would, and decode what lies outside its window too."""
     config = reading.sources[source]
     tokenizer, tokens = load_text(reading.language)
-    rng = random.Random(f"{reading.seed}-0-{sample['__url__']}-{sample['__key__']}")
+    rng = seeded(f"{reading.seed}-0-{sample['__url__']}-{sample['__key__']}")
     try:
         document = prepare(sample, config, tokenizer, tokens, reading.max_tokens, rng)
         whole = to_document(sample, config)

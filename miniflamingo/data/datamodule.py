@@ -20,7 +20,7 @@ from miniflamingo.data.source import SourceConfig
 from miniflamingo.data.state import SourceState, merge, pack_state, unpack_state
 from miniflamingo.data.stream import BatchStream, check_readers
 from miniflamingo.data.validation import ValidationStream
-from miniflamingo.data.workers import hold_back_stop_signals
+from miniflamingo.data.workers import obey_parent_alone
 
 
 def find_sources(sources: Mapping[str, SourceConfig], readers: int) -> dict[str, list[str]]:
@@ -45,7 +45,7 @@ def find_sources(sources: Mapping[str, SourceConfig], readers: int) -> dict[str,
 def loader_of(stream: IterableDataset[Batch], num_workers: int) -> DataLoader[Batch]:
     """Read a stream of whole batches, in processes of their own if there are to be any."""
     return DataLoader(
-        stream, batch_size=None, num_workers=num_workers, worker_init_fn=hold_back_stop_signals
+        stream, batch_size=None, num_workers=num_workers, worker_init_fn=obey_parent_alone
     )
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from miniflamingo.data.dropped import Dropped
 from miniflamingo.data.shards import BrokenShard, RawSample, read_shard
 from miniflamingo.data.shuffle import Part, Ref, Replay, deal, replay, shuffled
+from miniflamingo.seeding import seeded
 
 log = logging.getLogger(__name__)
 
@@ -43,15 +44,15 @@ class Order(NamedTuple):
             readers: How many there are.
         """
         if self.resampled:
-            rng = random.Random(f"{self.seed}-{epoch}-{reader}-{readers}-shards")
+            rng = seeded(f"{self.seed}-{epoch}-{reader}-{readers}-shards")
             num = max(1, len(self.shards) // readers)
             return [Part(rng.randrange(len(self.shards))) for _ in range(num)]
         whole = [Part(shard) for shard in range(len(self.shards))] if parts is None else parts
-        return deal(whole, random.Random(f"{self.seed}-{epoch}"), reader, readers)
+        return deal(whole, seeded(f"{self.seed}-{epoch}"), reader, readers)
 
     def draws(self, epoch: int, reader: int, readers: int) -> random.Random:
         """The generator of a reader's shuffle in an epoch."""
-        return random.Random(f"{self.seed}-{epoch}-{reader}-{readers}")
+        return seeded(f"{self.seed}-{epoch}-{reader}-{readers}")
 
 
 class Position(NamedTuple):
@@ -75,7 +76,7 @@ class Reader:
         epoch: Of the sample given last; so are the others.
         taken: See ``Position``.
         sizes: See ``Position``.
-        counts: Shards read since the start, and those among them that broke off.
+        counts: Shards read since the start, and those among them that broke off or are empty.
     """
 
     def __init__(
@@ -111,16 +112,26 @@ class Reader:
     def __iter__(self) -> Iterator[RawSample | Dropped]:
         """Draw samples.
 
+        A share without any is passed over: the next epoch deals the shards anew.
+
         Raises:
-            ValueError: If a whole epoch holds none.
+            ValueError: If no shard of the source holds any.
         """
+        empty: set[int] = set()
         while True:
             parts = self.parts.get(self.epoch)
             share = self.order.share(self.epoch, parts, self.reader, self.readers)
             yield from self._draw(share)
-            if not self.taken and parts is None:
-                names = [self.order.shards[part.shard] for part in share[:3]]
-                raise ValueError(f"the shards {names} ... hold no samples that can be read.")
+            if self.taken:
+                empty.clear()
+            elif parts is None:
+                empty.update(part.shard for part in share)
+                if len(empty) == len(self.order.shards):
+                    names = list(self.order.shards[:3])
+                    raise ValueError(
+                        f"the shards {names} ... hold no samples that can be read, nor do all "
+                        "others of their source. The log says why of each; check data.sources."
+                    )
             self.epoch, self.taken, self.sizes = self.epoch + 1, 0, []
 
     def _draw(self, share: Sequence[Part]) -> Iterator[RawSample | Dropped]:
@@ -157,6 +168,10 @@ class Reader:
             except BrokenShard as error:
                 log.warning("%s", error)
                 self.counts["broken_shard"] += 1
+            else:
+                if not found:
+                    log.warning("shard %s holds no samples.", self.order.shards[part.shard])
+                    self.counts["broken_shard"] += 1
             if place >= len(self.sizes):
                 self.counts["shards"] += 1
                 self.sizes.append(found)

@@ -121,7 +121,14 @@ def read_shard(url: str, timeout: float = TIMEOUT) -> Iterator[RawSample | Dropp
 
 def read_files(stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
     """Name and content of each regular file of a tar, compressed or not."""
-    with tarfile.open(fileobj=stream, mode="r|*", tarinfo=Header, bufsize=BLOCK) as tar:
+    with tarfile.open(
+        fileobj=stream,
+        mode="r|*",
+        tarinfo=Header,
+        bufsize=BLOCK,
+        encoding="utf-8",
+        errors="backslashreplace",  # names go into logs and results, which are UTF-8
+    ) as tar:
         for member in tar:
             tar.members = []  # type: ignore[attr-defined]  # it would keep every header
             if not member.isreg() or re.match(r"__[^/]*__($|/)", member.name):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections import Counter
 from collections.abc import Iterator
 
@@ -19,6 +18,7 @@ from miniflamingo.data.shards import RawSample
 from miniflamingo.data.source import SourceConfig
 from miniflamingo.data.state import SourceState
 from miniflamingo.document import Document
+from miniflamingo.seeding import seeded
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def usable_document(
     if isinstance(sample, Dropped):
         return sample
     shard = sample["__url__"].rpartition("/")[-1]
-    rng = random.Random(f"{seed}-{epoch}-{shard}-{sample['__key__']}")
+    rng = seeded(f"{seed}-{epoch}-{shard}-{sample['__key__']}")
     try:
         return prepare(
             sample,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -14,6 +13,7 @@ from miniflamingo.document import Chunk, Document
 from miniflamingo.evaluation.example import Example
 from miniflamingo.evaluation.tasks import Task
 from miniflamingo.generation.reader import Reader, picture_id
+from miniflamingo.seeding import seeded
 
 
 class Prompt(NamedTuple):
@@ -34,7 +34,7 @@ class Prompt(NamedTuple):
 
 def drawn_answer(query: Example, example: Example, seed: int) -> str:
     """One of an example's answers that are not empty, drawn by seed for each query."""
-    rng = random.Random(f"{seed}-{query.key}-{example.key}")
+    rng = seeded(f"{seed}-{query.key}-{example.key}")
     return rng.choice(example.written)
 
 
@@ -125,7 +125,7 @@ def permuted(document: Document, permutation: int) -> Document:
     """The prompt with its solved examples in another order; as it is for permutation 0."""
     *solved, asked = document.chunks
     if permutation:
-        random.Random(f"{permutation}-{document.key}").shuffle(solved)
+        seeded(f"{permutation}-{document.key}").shuffle(solved)
     return Document([*solved, asked], document.key)
 
 

@@ -5,7 +5,6 @@ Shapes: S support examples, M queries, E width of CLIP's joint space.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from miniflamingo.evaluation.example import Example
 from miniflamingo.evaluation.tasks import TaskData
 from miniflamingo.generation.reader import picture_id
+from miniflamingo.seeding import seeded
 
 Choose = Callable[[Example, int, int], list[Example]]
 """(query, how many, seed) -> the examples to show, in order. Fewer are always the last of more, so
@@ -25,7 +25,7 @@ def at_random(data: TaskData) -> Choose:
 
     def choose(query: Example, shots: int, seed: int) -> list[Example]:
         support = list(data.support_of(query))
-        random.Random(f"{seed}-{query.key}").shuffle(support)
+        seeded(f"{seed}-{query.key}").shuffle(support)
         return support[len(support) - shots :]
 
     return choose

@@ -1,6 +1,9 @@
 """The endless stream: batches are a function of seed and readers, from any batch on."""
 
 import copy
+import io
+import json
+import tarfile
 from collections import Counter
 from itertools import islice
 
@@ -234,3 +237,40 @@ def test_what_a_shard_no_longer_gives_is_counted(make, tmp_path):
     for batch in islice(make([str(shard)], 1, shuffle=4, state=state), 4):
         counts.update(batch.counts)
     assert counts["lost"] == sum(ref.sample > 2 for ref in held)
+
+
+@pytest.mark.parametrize("broken", ["no tar", "empty tar"])
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+def test_a_share_without_samples_is_passed_over_and_counted(make, tmp_path, broken, workers):
+    shards = write(tmp_path)[:3]
+    if broken == "no tar":
+        (tmp_path / "1.tar").write_bytes(b"<html>404 Not Found</html>" * 100)
+    else:
+        tiny.write_shard(tmp_path / "1.tar", {})
+    keys, state = run(make(shards, workers=workers, batch_size=1), 60)
+    assert set(flat(keys)) == {key for key in EVERYTHING if key[0] in "02"}
+    assert state.counts["broken_shard"] >= 1
+    # And what was passed over does not disturb a resume.
+    first, middle = run(make(shards, workers=workers, batch_size=1), 17)
+    rest, _ = run(make(shards, workers=workers, batch_size=1, state=middle), 43, middle)
+    assert first + rest == keys
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_source_without_any_sample_stops(make, tmp_path, workers):
+    shards = [str(tiny.write_shard(tmp_path / f"{shard}.tar", {})) for shard in range(3)]
+    with pytest.raises(ValueError, match="hold no samples that can be read"):
+        run(make(shards, workers=workers), 1)
+
+
+def test_a_member_whose_name_is_no_utf8_is_a_sample_like_any_other(make, tmp_path):
+    shard = tmp_path / "0.tar"
+    with tarfile.open(shard, "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as tar:
+        for key in ("caf\xe9", "plain"):
+            for ending, content in tiny.pair("a cup.", 1).items():
+                member = tarfile.TarInfo(f"{key}.{ending}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    keys, _ = run(make([str(shard)], batch_size=2), 1)
+    assert set(flat(keys)) == {"caf\\xe9", "plain"}
+    assert json.dumps(flat(keys)).encode("utf-8")
