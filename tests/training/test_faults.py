@@ -91,11 +91,12 @@ def steps_saved(run: Path) -> int:
     return read_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"]
 
 
-def test_a_preempted_run_saves_and_goes_on(recipe, undisturbed, tmp_path):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_preempted_run_saves_and_goes_on(recipe, undisturbed, tmp_path, name):
     run, log = tmp_path / "run", tmp_path / "log"
-    assert finish(start(recipe(run, "Signalled", step=4, name="SIGTERM"), log)) == REQUEUE
+    assert finish(start(recipe(run, "Signalled", step=4, name=name), log)) == REQUEUE
     assert steps_saved(run) == 5  # the step that it was in was finished
-    assert "got SIGTERM: stopped after step 5. Go on with" in log.read_text()
+    assert f"got {name}: stopped after step 5. Go on with" in log.read_text()
     assert not (run / "model").exists()  # not a trained model yet
 
     assert finish(start([*recipe(run), *LAST], log)) == 0

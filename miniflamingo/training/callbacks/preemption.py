@@ -1,8 +1,9 @@
-"""A scheduler wants the machine back: write a checkpoint at the end of the step and leave."""
+"""Told to stop, by a scheduler or a person: save at the end of the step and leave."""
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from pathlib import Path
 from types import FrameType
@@ -11,16 +12,23 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from miniflamingo.data.workers import STOP_SIGNALS, hold_back_stop_signals
+from miniflamingo.data.workers import PEOPLES, SCHEDULERS, hold_back, let_through
 
 log = logging.getLogger(__name__)
 
 REQUEUE = 75
 """Exit code of a run that was told to stop and can go on: EX_TEMPFAIL of sysexits.h."""
 
+STOPPING = (
+    b"\nminiflamingo fit: saves and stops after this step; Ctrl-C again stops at once, unsaved.\n"
+)
+
 
 class Preemption(L.Callback):
-    """On SIGTERM or SIGUSR1 saves ``last.ckpt`` at the next step boundary and exits with REQUEUE.
+    """Told to stop, saves ``last.ckpt`` at the next step boundary and exits with REQUEUE.
+
+    SIGTERM and SIGUSR1 are a scheduler's words for it, Ctrl-C and a closed terminal a person's. A
+    second Ctrl-C stops at once, and saves nothing.
 
     One rank having got the signal is enough: all ranks stop at the same step. Of the ranks of a
     machine the first exits with the code and the others with 0: srun and Lightning's launcher
@@ -36,17 +44,27 @@ class Preemption(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Hold the signals back until training starts, here and in the processes started now."""
-        hold_back_stop_signals()
+        hold_back(SCHEDULERS)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the signals from here on, one held back included."""
         self.received = None
-        for each in STOP_SIGNALS:
-            signal.signal(each, self.remember)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        for each in (*SCHEDULERS, *PEOPLES):
+            if signal.getsignal(each) != signal.SIG_IGN:  # nohup ignores SIGHUP, and so do we
+                signal.signal(each, self.remember)
+        let_through(SCHEDULERS)
 
     def remember(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler: what is to be done is done between two steps."""
+        """The signal handler: what is to be done is done between two steps.
+
+        Raises:
+            KeyboardInterrupt: At a second Ctrl-C.
+        """
+        if number == signal.SIGINT:
+            if self.received is signal.SIGINT:
+                raise KeyboardInterrupt
+            # Not by print or log: this may interrupt one of their own calls.
+            os.write(2, STOPPING)
         self.received = signal.Signals(number)
 
     def on_train_batch_end(
@@ -84,11 +102,11 @@ class Preemption(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         """Hold nothing back any more."""
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        let_through(SCHEDULERS)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Hold nothing back any more, where there was nothing left to train."""
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        let_through(SCHEDULERS)
 
 
 def checkpoint_place(trainer: L.Trainer) -> Path:
