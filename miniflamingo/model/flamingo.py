@@ -6,7 +6,6 @@ Q latents, D language width, X vocabulary.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -24,7 +23,13 @@ from miniflamingo.model.config import (
     VisionConfig,
     XattnConfig,
 )
-from miniflamingo.model.decoding import copies_of_prompt, generation_defaults
+from miniflamingo.model.decoding import (
+    check_decoding,
+    copies_of_prompt,
+    generation_defaults,
+    resolved,
+    transition_scores,
+)
 from miniflamingo.model.embeddings import TokenRows, table_of
 from miniflamingo.model.gated_xattn import GatedCrossAttention, Media, MediaProjection
 from miniflamingo.model.inputs import check_media_count, check_patches, check_pixels
@@ -51,6 +56,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
     config_class = MiniFlamingoConfig
     main_input_name = "input_ids"
     _supports_sdpa = True
+    accepts_loss_kwargs = False  # its loss is a batch's mean, whatever else the batch is part of
 
     if TYPE_CHECKING:  # the base class's decorator hides the signature
 
@@ -100,7 +106,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             ValueError: If a frozen part cannot be found or used.
         """
         language = load_language(config.language, dtype, config.language_bits)
-        config.text_config = copy.deepcopy(language.config)
+        config.text_config = language.config  # one object: both are told of another kernel
         model = cls(config, language, load_vision(VisionConfig(**(config.vision or {}))))
         end_token = language.config.eos_token_id
         model.token_rows.start_from(
@@ -276,8 +282,9 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         use_cache: bool = False,
         logits_to_keep: int = 0,
         patches: Tensor | None = None,
+        return_dict: bool = True,
         **kwargs: Any,
-    ) -> CausalLMOutputWithPast:
+    ) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """Predict the next token at each position.
 
         Args:
@@ -297,6 +304,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             use_cache: Whether to return one.
             logits_to_keep: Only the last so many positions get logits; 0 for all.
             patches: (N, F, V, E), what the frozen encoder made of the media; instead of ``pixels``.
+            return_dict: Whether to return an object with names instead of a tuple.
             **kwargs: Passed to the language model.
 
         Raises:
@@ -307,7 +315,8 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
                 input_ids, position_ids, pixels, labels, attention_mask, patches
             )
             loss = summed_loss(self.project, read)
-            return CausalLMOutputWithPast(loss=loss / max(1, len(read.labels)))
+            output = CausalLMOutputWithPast(loss=loss / max(1, len(read.labels)))
+            return output if return_dict else output.to_tuple()
         out = self.read(
             input_ids,
             attention_mask,
@@ -324,7 +333,13 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         hidden = out.last_hidden_state
         kept = hidden[:, -logits_to_keep:] if logits_to_keep else hidden
         logits = self.project(kept, self.token_rows.output_rows)
-        return CausalLMOutputWithPast(logits=logits, past_key_values=out.past_key_values)
+        output = CausalLMOutputWithPast(
+            logits=logits,
+            past_key_values=out.past_key_values,
+            hidden_states=out.hidden_states,
+            attentions=out.attentions,
+        )
+        return output if return_dict else output.to_tuple()
 
     def token_losses(
         self,
@@ -394,6 +409,8 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         Raises:
             ValueError: If media and ``<image>`` tokens do not match, or media are unusable.
         """
+        settings = resolved(kwargs, self.generation_config)
+        check_decoding(settings, input_ids, attention_mask, kwargs.get("past_key_values"))
         given = pixels if resampled is None else resampled
         check_media_count(input_ids, given, patches, self.tokens.image)
         if resampled is None:
@@ -404,9 +421,10 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             attention_mask = torch.ones_like(input_ids)
         is_media = input_ids == self.tokens.image
         media = {"keys_values": keys_values, "slots": media_slots(is_media)}
-        copies = copies_of_prompt(kwargs, self.generation_config)
+        copies = copies_of_prompt(settings)
         length = input_ids.shape[1]
-        if copies > 1 and length > 1 and kwargs.get("use_cache", True):
+        dynamic = settings.use_cache is not False and settings.cache_implementation is None
+        if copies > 1 and length > 1 and dynamic:
             # transformers repeats prompts before it reads them; all copies have the same cache.
             prompt, mask, reads = (
                 each[:, :-1] for each in (input_ids, attention_mask, latest_media(is_media))
@@ -431,3 +449,13 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         )
         reads = latest_media(input_ids == self.tokens.image)
         return {**inputs, "reads": reads[:, -inputs["input_ids"].shape[1] :]}
+
+    def compute_transition_scores(  # type: ignore[override]  # never an encoder's
+        self,
+        sequences: Tensor,
+        scores: tuple[Tensor, ...],
+        beam_indices: Tensor | None = None,
+        normalize_logits: bool = False,
+    ) -> Tensor:
+        """As transformers' own, over the vocabulary with the new tokens."""
+        return transition_scores(sequences, scores, beam_indices, normalize_logits)

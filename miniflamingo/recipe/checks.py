@@ -52,7 +52,8 @@ def outline_recipe(settings: Namespace) -> MiniFlamingo:
         language_bits=settings.language_bits,
     )
     model = outline(config, settings.language_dtype)
-    model.language.set_attn_implementation(settings.language_attention)
+    if settings.language_attention is not None:
+        model.language.set_attn_implementation(settings.language_attention)
     return model
 
 

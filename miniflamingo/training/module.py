@@ -50,7 +50,7 @@ class FlamingoModule(L.LightningModule):
         train_input_rows: bool = True,
         language_dtype: str = "auto",
         language_bits: Literal[4, 8] | None = None,
-        language_attention: str = "sdpa",
+        language_attention: str | None = None,
         checkpoint_activations: bool = False,
         compile_layers: bool = False,
     ) -> None:
@@ -67,7 +67,8 @@ class FlamingoModule(L.LightningModule):
             language_dtype: Precision of the frozen language model; ``auto`` as it was saved.
             language_bits: Quantise the matrices of the frozen language model's layers to 8 bits
                 (LLM.int8) or 4 (NF4), by bitsandbytes. Not with ``trainer.strategy: sharded``.
-            language_attention: transformers' name of the frozen language model's attention kernel.
+            language_attention: transformers' name of the frozen language model's attention kernel;
+                None takes the one that its family loads with, ``sdpa`` for nearly all.
                 ``eager`` is the fastest on a CPU for texts of a few hundred tokens.
             checkpoint_activations: Whether layers are computed again in the backward pass instead
                 of keeping what they need for it: less memory, a slower step.
@@ -91,7 +92,8 @@ class FlamingoModule(L.LightningModule):
             language_bits,
         )
         self.model = MiniFlamingo.build(config, language_dtype)
-        self.model.language.set_attn_implementation(language_attention)
+        if language_attention is not None:
+            self.model.language.set_attn_implementation(language_attention)
         if checkpoint_activations:
             activation_checkpointing(self.model.language, self.model.resampler)
         if compile_layers:
@@ -158,6 +160,9 @@ class FlamingoModule(L.LightningModule):
         labels = torch.stack([part.num_labels for part in batch.values()])  # long
         sums = torch.stack([self.loss(part) for part in batch.values()]) * labels
         in_step = labels.new_tensor([part.labels_in_step for part in batch.values()])
+        # Without a plan of the step each batch is one of its own, as with anybody's own loader:
+        # Lightning's mean over accumulated batches then is the right one.
+        batches = torch.where(in_step > 0, self.trainer.accumulate_grad_batches, 1)
         in_step = torch.where(in_step > 0, in_step, labels)
         mine = torch.stack([sums.detach(), labels, in_step])
         losses, labels, in_step = self.trainer.strategy.reduce(mine, reduce_op="sum")
@@ -165,7 +170,7 @@ class FlamingoModule(L.LightningModule):
             documents = len(batch[source].keys)
             self.log(f"train/loss/{source}", loss, prog_bar=True, batch_size=documents)
         # Gradients are averaged over ranks and accumulated batches, but have to be summed.
-        parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        parts = self.trainer.world_size * batches
         weights = sums.new_tensor([self.source_weights[source] for source in batch])
         return (weights * parts / in_step.clamp_min(1) * sums).sum()
 

@@ -96,6 +96,34 @@ def test_ranks_and_accumulated_batches_share_a_mean(module):
     torch.testing.assert_close(together, alone)
 
 
+def test_accumulated_batches_of_a_loader_without_a_plan_are_averaged(module):
+    part = batch(module, [(0, "a cat.")], [(1, "two dogs.")])
+    with torch.no_grad():
+        alone = module.training_step({"pairs": part}, 0)
+        module._trainer.accumulate_grad_batches = 4
+        accumulated = module.training_step({"pairs": part}, 0)
+    # Lightning divides each of the four by 4 and adds them up.
+    torch.testing.assert_close(accumulated, alone)
+
+
+def test_the_kernel_of_attention_is_the_familys_own(tmp_path, clip_folder):
+    """gemma2 caps its scores, which no other kernel than eager can do."""
+    module = FlamingoModule(
+        str(tiny.write_language(tmp_path / "language", "gemma2")),
+        VisionConfig(f"local-dir:{clip_folder}"),
+        ResamplerConfig(**RESAMPLER),
+        XattnConfig(**XATTN),
+        OptimConfig(),
+        {"pairs": 1.0},
+    )
+    part = batch(module, [(0, "a cat.")])
+    assert module.loss(part).isfinite()
+
+
+def test_transformers_trainer_is_told_that_the_loss_is_a_mean(module):
+    assert module.model.accepts_loss_kwargs is False
+
+
 def test_a_source_without_labels_gives_no_loss(module):
     part = batch(module, [(0, "a cat.")])
     nothing = part._replace(labels=torch.full_like(part.labels, -100))
