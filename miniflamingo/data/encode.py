@@ -26,6 +26,19 @@ class Encoded(NamedTuple):
     media: list[Chunk]
 
 
+def text_ids(text: str, tokenizer: PreTrainedTokenizerBase, tokens: MediaTokens) -> list[int]:
+    """Token ids of a text alone, without what stands around it.
+
+    Args:
+        text: Any; one that spells out a tag, a web page on HTML say, must not ask for a picture.
+        tokenizer: With the two new tokens. Where it knew their spelling before, as a word that is
+            not special, it makes them of text; these are left out.
+        tokens: Ids of the new tokens.
+    """
+    ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return [token for token in ids if token not in tokens]
+
+
 def encode_chunk(
     chunk: Chunk, tokenizer: PreTrainedTokenizerBase, tokens: MediaTokens
 ) -> tuple[list[int], list[int]]:
@@ -37,12 +50,18 @@ def encode_chunk(
     tag = [] if chunk.image is None else [tokens.image]
     text = []
     if chunk.text is not None:
-        # A text that spells out a tag, a web page on HTML say, must not ask for a picture.
-        text = tokenizer(chunk.text, add_special_tokens=False, split_special_tokens=True)
-        text = text["input_ids"]
+        text = text_ids(chunk.text, tokenizer, tokens)
     if not chunk.is_open:
         text = [*text, tokens.end_of_chunk]
     return tag + text, [IGNORE] * len(tag) + text
+
+
+def starting_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What a tokenizer puts before every text; not what it puts behind one."""
+    probe = "a"
+    bare = tokenizer(probe, add_special_tokens=False)["input_ids"]
+    full = tokenizer(probe)["input_ids"]
+    return full[: full.index(bare[0])] if bare else []
 
 
 def start_document(
@@ -56,7 +75,7 @@ def start_document(
     Raises:
         ValueError: If there is no room for a tag and one token of text.
     """
-    ids = list(tokenizer("")["input_ids"])
+    ids = starting_ids(tokenizer)
     room = math.inf if max_tokens is None else max_tokens - len(ids)
     if room < 2:
         raise ValueError(

@@ -84,7 +84,7 @@ class MiniFlamingoProcessor:
         if not documents:
             raise ValueError("there are no documents to encode; give at least one.")
         encoded = [encode_document(doc, self.tokenizer, self.tokens) for doc in documents]
-        ids, mask = pad_left([each.input_ids for each in encoded], self._pad_id)
+        ids, mask = pad_left([each.input_ids for each in encoded], self.tokens.end_of_chunk)
         pixels, patches = self._media(encoded)
         media = {"pixels": pixels} if patches is None else {"patches": patches}
         return {"input_ids": ids, "attention_mask": mask, **media}
@@ -122,7 +122,7 @@ class MiniFlamingoProcessor:
         labels = [[label for place in row for label in encoded[place].labels] for row in rows]
         pixels, patches = self._media([encoded[place] for place in in_order])
         return Batch(
-            pad_right(ids, self._pad_id),
+            pad_right(ids, self.tokens.end_of_chunk),
             count_positions([[lengths[place] for place in row] for row in rows]),
             pad_right(labels, IGNORE),
             pixels,
@@ -169,11 +169,6 @@ class MiniFlamingoProcessor:
         settings = json.loads(path.read_text())
         encoder = settings.pop("encoder", None)
         return cls(load_tokenizer(str(folder)), settings, encoder)
-
-    @property
-    def _pad_id(self) -> int:
-        pad = self.tokenizer.pad_token_id
-        return pad if isinstance(pad, int) else self.tokens.end_of_chunk
 
     def _media(self, encoded: Sequence[Encoded]) -> tuple[Tensor, Tensor | None]:
         """(N, F, C, H, W) pixels, N = 0 if there are none, and (N, F, V, E) patches or None."""

@@ -8,7 +8,7 @@ from functools import cache
 from itertools import accumulate
 from typing import NamedTuple
 
-from miniflamingo.data.encode import encode_chunk
+from miniflamingo.data.encode import encode_chunk, starting_ids
 from miniflamingo.document import Chunk, Document
 from miniflamingo.evaluation.example import Example
 from miniflamingo.evaluation.tasks import Task
@@ -149,7 +149,7 @@ def check_context(reader: Reader, prompts: Sequence[Prompt], new_tokens: int) ->
     """
     context = reader.model.language.config.max_position_embeddings
     tokenizer, tokens = reader.processor.tokenizer, reader.processor.tokens
-    room = context - len(tokenizer("")["input_ids"]) - new_tokens
+    room = context - len(starting_ids(tokenizer)) - new_tokens
 
     @cache  # support examples are shown again and again
     def length(chunk: Chunk) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from miniflamingo.batch import IGNORE
 from miniflamingo.data.collate import pad_right
-from miniflamingo.data.encode import Encoded
+from miniflamingo.data.encode import Encoded, text_ids
 from miniflamingo.document import Document
 from miniflamingo.generation.complete import batches_by_length
 from miniflamingo.generation.reader import Reader
@@ -22,11 +22,20 @@ from miniflamingo.model.loss import Labelled, token_losses
 from miniflamingo.model.media_mask import latest_media, media_slots
 
 
-def encode_continuation(reader: Reader, text: str) -> list[int]:
-    """Token ids of ``text<|endofchunk|>``, which is what the model would write."""
-    tokenizer = reader.processor.tokenizer
-    ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return [*ids, reader.processor.tokens.end_of_chunk]
+def encode_continuation(reader: Reader, text: str, prompt: Document | None = None) -> list[int]:
+    """Token ids of ``text<|endofchunk|>``, which is what the model would write.
+
+    Args:
+        reader: The model that is to score them.
+        text: What follows the prompt.
+        prompt: Document whose last chunk the text goes on with. They are encoded as one text and
+            split, because many tokenizers begin each text that they are given with a mark. None if
+            the text starts a chunk.
+    """
+    tokenizer, tokens = reader.processor.tokenizer, reader.processor.tokens
+    before = (prompt.chunks[-1].text or "") if prompt is not None else ""
+    known = len(text_ids(before, tokenizer, tokens)) if before else 0
+    return [*text_ids(before + text, tokenizer, tokens)[known:], tokens.end_of_chunk]
 
 
 @torch.no_grad()
@@ -54,7 +63,10 @@ def log_likelihoods(
         For each prompt the log-likelihood of each of its continuations, in nats.
     """
     encoded = [reader.encode(document) for document in prompts]
-    ids = [[encode_continuation(reader, text) for text in texts] for texts in continuations]
+    ids = [
+        [encode_continuation(reader, text, prompt) for text in texts]
+        for prompt, texts in zip(prompts, continuations, strict=True)
+    ]
     scores: list[list[float]] = [[] for _ in prompts]
     each = len(ids[0]) if ids else 1
     together = max(1, batch_size // each)
@@ -77,7 +89,10 @@ def mean_losses(
 ) -> list[float]:
     """Mean loss of each token of one text after each prompt, its end of chunk included, in nats."""
     scores = log_likelihoods(reader, prompts, [[text] for text in texts], batch_size, blank)
-    lengths = [len(encode_continuation(reader, text)) for text in texts]
+    lengths = [
+        len(encode_continuation(reader, text, prompt))
+        for prompt, text in zip(prompts, texts, strict=True)
+    ]
     return [-score[0] / length for score, length in zip(scores, lengths, strict=True)]
 
 

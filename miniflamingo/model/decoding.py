@@ -8,7 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    SuppressTokensLogitsProcessor,
+)
 
 from miniflamingo.tokens import MediaTokens
 
@@ -17,15 +22,15 @@ def generation_defaults(base: GenerationConfig | None, tokens: MediaTokens) -> G
     """Stop at the end of a chunk and never write ``<image>``, which would need a picture.
 
     Args:
-        base: The language model's own defaults, for its end-of-text and padding tokens.
+        base: The language model's own defaults, for its end-of-text token.
         tokens: The new tokens.
     """
     ends = base.eos_token_id if base is not None else None
     ends = ends if isinstance(ends, list) else [ends] if ends is not None else []
-    padding = base.pad_token_id if base is not None else None
     return GenerationConfig(
         eos_token_id=[tokens.end_of_chunk, *ends],
-        pad_token_id=tokens.end_of_chunk if padding is None else padding,
+        # A language model's own may be beyond its table. Any token does: nothing reads it.
+        pad_token_id=tokens.end_of_chunk,
         bos_token_id=base.bos_token_id if base is not None else None,
         suppress_tokens=[tokens.image],
     )
@@ -87,6 +92,42 @@ def check_decoding(
             "text with all of its media, of which only the new tokens are read. Which media a new "
             "token reads follows from the text before it."
         )
+
+
+def check_room(config: GenerationConfig, length: int, positions: int | None) -> None:
+    """Refuse a prompt and completions that may be longer than a learned table of positions.
+
+    Args:
+        config: What ``resolved`` gave.
+        length: Tokens of the longest prompt.
+        positions: Size of the table; None if there is none.
+
+    Raises:
+        ValueError: If they may be.
+    """
+    if positions is None:
+        return
+    new = config.max_new_tokens or max(0, (config.max_length or 0) - length)
+    if length + new > positions:
+        raise ValueError(
+            f"a prompt of {length} tokens and up to {new} new ones do not fit the {positions} "
+            "positions that the language model has learned. Show fewer or shorter examples, or "
+            "lower max_new_tokens."
+        )
+
+
+class NeverWritten(SuppressTokensLogitsProcessor):
+    """A type of its own: a user's processor takes the place of a default one of the same type."""
+
+
+def never_written(token: int, processors: Sequence[LogitsProcessor]) -> LogitsProcessorList:
+    """Let the user's processors run, and then make sure that a token cannot be written.
+
+    Args:
+        token: Its id.
+        processors: Those that ``generate`` was given.
+    """
+    return LogitsProcessorList([*processors, NeverWritten([token])])
 
 
 def transition_scores(

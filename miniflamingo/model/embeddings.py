@@ -32,18 +32,20 @@ class TokenRows(nn.Module):
         self.output_rows = nn.Parameter(torch.zeros(2, width))
 
     @torch.no_grad()
-    def start_from(self, table: Tensor, head: Tensor, end_token: int) -> None:
+    def start_from(self, table: Tensor, head: Tensor, end_token: int | None) -> None:
         """Start from rows that the language model already knows.
 
-        ``<image>`` starts as the mean of the table, ``<|endofchunk|>`` as the end-of-text token.
+        ``<image>`` starts as the mean of the table, ``<|endofchunk|>`` as the end-of-text token,
+        or as the mean too where the language model has none.
 
         Args:
             table: (X, D) frozen input embeddings.
             head: (X, D) frozen output embeddings.
-            end_token: Id of the end-of-text token.
+            end_token: Id of the end-of-text token, or None.
         """
         for rows, source in ((self.input_rows, table), (self.output_rows, head)):
-            rows.copy_(torch.stack([source.float().mean(0), source[end_token].float()]))
+            mean = source.float().mean(0)
+            rows.copy_(torch.stack([mean, mean if end_token is None else source[end_token]]))
 
     def embed(self, input_ids: Tensor, table: nn.Module) -> Tensor:
         """(B, L) ids -> (B, L, D), new tokens from their own rows, all others from ``table``."""
@@ -53,18 +55,16 @@ class TokenRows(nn.Module):
         known = torch.where(image[..., None], rows[0], known)
         return torch.where(end[..., None], rows[1], known)
 
-    def logits(self, hidden: Tensor, known: Tensor, rows: Tensor) -> Tensor:
+    def place(self, known: Tensor, new: Tensor) -> Tensor:
         """Put the new tokens' logits where their ids are.
 
         Args:
-            hidden: (..., D) as the head reads it.
-            known: (..., X) logits of the language model's own vocabulary; changed in place.
-            rows: (2, D), ``output_rows`` or what stands in for them while a loss is taken apart.
+            known: (..., X) logits of the language model's own vocabulary, final; changed in place.
+            new: (..., 2) final logits of the two new tokens.
 
         Returns:
-            (..., max(X, highest new id + 1)).
+            (..., max(X, highest new id + 1)), minus infinity where no token has the id.
         """
-        new = (hidden.to(rows.dtype) @ rows.T).to(known.dtype)
         missing = max(self.tokens) + 1 - known.shape[-1]
         if missing > 0:
             filler = known.new_full((*known.shape[:-1], missing), float("-inf"))

@@ -25,8 +25,10 @@ from miniflamingo.model.config import (
 )
 from miniflamingo.model.decoding import (
     check_decoding,
+    check_room,
     copies_of_prompt,
     generation_defaults,
+    never_written,
     resolved,
     transition_scores,
 )
@@ -35,6 +37,7 @@ from miniflamingo.model.gated_xattn import GatedCrossAttention, Media, MediaProj
 from miniflamingo.model.inputs import check_media_count, check_patches, check_pixels
 from miniflamingo.model.language import (
     insert_gated_layers,
+    learned_positions,
     load_language,
     packed_mask,
     scale_logits,
@@ -266,7 +269,10 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
     def project(self, hidden: Tensor, rows: Tensor) -> Tensor:
         """(..., D) last hidden states and (2, D) rows of the new tokens -> (..., X) logits."""
         known = self.get_output_embeddings()(hidden)
-        return scale_logits(self.token_rows.logits(hidden, known, rows), self.language.config)
+        new = (hidden.to(rows.dtype) @ rows.T).to(known.dtype)
+        # Scaled before they are put together: a cap would make a filler of minus infinity likely.
+        known, new = (scale_logits(part, self.language.config) for part in (known, new))
+        return self.token_rows.place(known, new)
 
     def forward(
         self,
@@ -411,6 +417,10 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         """
         settings = resolved(kwargs, self.generation_config)
         check_decoding(settings, input_ids, attention_mask, kwargs.get("past_key_values"))
+        check_room(settings, input_ids.shape[1], learned_positions(self.language))
+        if kwargs.get("logits_processor"):
+            processors = never_written(self.tokens.image, kwargs["logits_processor"])
+            kwargs["logits_processor"] = processors
         given = pixels if resampled is None else resampled
         check_media_count(input_ids, given, patches, self.tokens.image)
         if resampled is None:

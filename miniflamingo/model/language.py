@@ -146,6 +146,21 @@ def packed_mask(language: PreTrainedModel, embeds: Tensor, position_ids: Tensor)
     )
 
 
+def learned_positions(language: PreTrainedModel) -> int | None:
+    """Count the positions that a language model has learned, beyond which it reads nothing.
+
+    Args:
+        language: Causal language model.
+
+    Returns:
+        The size of its table (GPT-2, OPT); None if it computes positions, as rotary ones are.
+    """
+    base = language.base_model
+    base = getattr(base, "decoder", base)  # OPT's is one further in
+    has_table = any(hasattr(base, name) for name in ("wpe", "embed_positions"))
+    return int(language.config.max_position_embeddings) if has_table else None
+
+
 def scale_logits(logits: Tensor, config: PreTrainedConfig) -> Tensor:
     """Apply what some families do to their logits after the head (granite, cohere, gemma2)."""
     if (divisor := getattr(config, "logits_scaling", None)) is not None:

@@ -18,6 +18,7 @@ from miniflamingo.data.shards import find_shards
 from miniflamingo.data.stream import check_readers
 from miniflamingo.model.config import MiniFlamingoConfig
 from miniflamingo.model.flamingo import MiniFlamingo
+from miniflamingo.model.language import learned_positions
 from miniflamingo.recipe.feature_checks import check_features
 
 KEPT = 3
@@ -76,6 +77,7 @@ def check_recipe(config: Namespace, training: bool) -> None:
         check_schedule(config)
     with quiet():
         model = outline_recipe(config.model)
+    check_positions(config.data.max_tokens, model)
     check_features(config.data, model.vision)
     if training:
         check_disk(Path(config.trainer.default_root_dir or "runs/unnamed"), checkpoint_bytes(model))
@@ -177,6 +179,25 @@ def shards_of(key: str, urls: str | list[str]) -> list[str]:
         return find_shards(urls)
     except ValueError as error:
         raise ValueError(f"{key}.urls: {error}") from error
+
+
+def check_positions(max_tokens: int, model: MiniFlamingo) -> None:
+    """No document may be longer than the positions that the language model has learned.
+
+    Args:
+        max_tokens: ``data.max_tokens``.
+        model: The recipe's model; weights are not needed.
+
+    Raises:
+        ValueError: If one may be.
+    """
+    positions = learned_positions(model.language)
+    if positions is not None and max_tokens > positions:
+        raise ValueError(
+            f"data.max_tokens={max_tokens} is more than the {positions} positions that "
+            f"model.language={model.config.language!r} has learned. Lower data.max_tokens, or "
+            "take a language model with rotary positions."
+        )
 
 
 def check_resume(checkpoint: str | None) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import tiny
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessorList
 
 from miniflamingo import Chunk, Document
 
@@ -106,3 +106,24 @@ def test_hidden_states_and_tuples_are_given_to_those_who_ask(model, inputs):
     assert len(named.hidden_states) == model.language.config.num_hidden_layers + 1
     values = model(**inputs, return_dict=False)
     torch.testing.assert_close(values[0], named.logits)
+
+
+def test_no_processor_can_write_a_tag(model, inputs):
+    def only_tags(ids, scores):
+        forced = torch.full_like(scores, -1e9)
+        forced[:, model.tokens.image] = 0
+        return forced
+
+    processors = LogitsProcessorList([only_tags])
+    ids = model.generate(**inputs, max_new_tokens=4, logits_processor=processors)
+    assert not (ids == model.tokens.image).any()
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt"])
+def test_more_tokens_than_learned_positions_are_refused(build, tmp_path, processor, family):
+    model = build(language=tiny.write_language(tmp_path / "language", family))
+    inputs = processor([Document([Chunk(tiny.picture(0), "a cat. " * 20), Chunk(tiny.picture(1))])])
+    room = 128 - inputs["input_ids"].shape[1]
+    assert model.generate(**inputs, max_new_tokens=room, min_new_tokens=room).shape == (1, room)
+    with pytest.raises(ValueError, match="do not fit the 128 positions"):
+        model.generate(**inputs, max_new_tokens=room + 1)

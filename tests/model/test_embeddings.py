@@ -32,7 +32,7 @@ def test_logits_stand_where_the_ids_are():
     }
     for (image, end), expected in cases.items():
         rows = make_rows(image, end)
-        logits = rows.logits(hidden, known.clone(), rows.output_rows)
+        logits = rows.place(known.clone(), hidden @ rows.output_rows.T)
         torch.testing.assert_close(logits, torch.tensor([expected]))
 
 
