@@ -19,7 +19,6 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.pytorch_utils import Conv1D
 
-from miniflamingo.model.config import XattnConfig
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.gated_xattn import FusedDecoderLayer, GatedCrossAttention
 from miniflamingo.model.language import decoder_layers
@@ -173,7 +172,7 @@ def latents_read(model: MiniFlamingo, tokens: int, media: int) -> int:
 
 def reads_latest(model: MiniFlamingo) -> bool:
     """Whether a token reads the latest media item alone, or all before it."""
-    return XattnConfig(**(model.config.xattn or {})).attend == "latest"
+    return model.config.xattn.attend == "latest"
 
 
 def gated_flops(model: MiniFlamingo, tokens: int, pairs: int) -> int:

@@ -16,7 +16,6 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 from transformers import AutoModel
 
-from miniflamingo.model.config import XattnConfig
 from miniflamingo.model.costs import (
     DocumentShape,
     frame_costs,
@@ -193,7 +192,7 @@ def checkpointed(
     media = sum(document.media for document in documents)
     layers = len(decoder_layers(model.language))
     through, blocks = layers_with_gradient(model), len(list(model.gated_blocks()))
-    again = layers - gated_layers(layers, XattnConfig(**(model.config.xattn or {}))).start
+    again = layers - gated_layers(layers, model.config.xattn).start
     width = table_of(model.get_input_embeddings()).shape[1]
     language, gated = kept["frozen language model"], kept["gated cross-attention"]
     resampler, depth = kept["resampler and media projection"], len(model.resampler.layers)
