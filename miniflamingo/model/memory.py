@@ -85,7 +85,7 @@ def media_activations(
     if not frames:
         return 0
     resampler = model.resampler
-    shape = len(frames), max(frames), frame_costs(model).patches, len(resampler.patch_mean)
+    shape = len(frames), max(frames), frame_costs(model).patches, resampler.patch_width
     patches = torch.empty(shape, device="meta")
     latents = torch.empty(len(frames), *resampler.latents.shape, device="meta", requires_grad=True)
     return kept_by_module(resampler, patches, autocast) + kept_by_module(
@@ -132,7 +132,7 @@ def gated_activations(
         autocast: As ``memory`` takes it.
     """
     value = FLOAT32 if autocast is None else autocast.itemsize
-    latents = len(model.resampler.latents)
+    latents = model.resampler.tokens_per_item
     total = 0
     for block in model.gated_blocks():
         inner, width = block.to_q.weight.shape

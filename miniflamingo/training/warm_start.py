@@ -76,7 +76,7 @@ def whole_resampler(model: MiniFlamingo) -> PerceiverResampler:
     """A copy of the model's resampler, whole where the model is sharded."""
     like = model.resampler
     with torch.random.fork_rng(devices=[]):
-        copy = PerceiverResampler(model.config.resampler, len(like.patch_mean))
+        copy = PerceiverResampler(model.config.resampler, like.patch_width)
     copy.load_state_dict(whole_state(like))
     return copy.to(like.latents.device, like.latents.dtype)
 
