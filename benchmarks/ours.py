@@ -84,21 +84,17 @@ def build_model(shapes: Shapes, every: int, train_input_rows: bool, precision: s
     vocabulary = shapes.vocabulary
     config = MiniFlamingoConfig(
         language="random",
-        vision={"name": "random"},
-        resampler=vars(
-            ResamplerConfig(
-                shapes.latents, shapes.depth, shapes.heads, shapes.head_width, activation="gelu"
-            )
+        vision=VisionConfig("random"),
+        resampler=ResamplerConfig(
+            shapes.latents, shapes.depth, shapes.heads, shapes.head_width, activation="gelu"
         ),
-        xattn=vars(
-            XattnConfig(
-                every=every,
-                first=every - 1,
-                heads=shapes.heads,
-                head_width=shapes.head_width,
-                activation="gelu",
-                start="random",  # open gates, so that every gradient is a number like any other
-            )
+        xattn=XattnConfig(
+            every=every,
+            first=every - 1,
+            heads=shapes.heads,
+            head_width=shapes.head_width,
+            activation="gelu",
+            start="random",  # open gates, so that every gradient is a number like any other
         ),
         image_token_id=vocabulary.image,
         end_of_chunk_token_id=vocabulary.end_of_chunk,

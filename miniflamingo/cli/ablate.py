@@ -98,7 +98,7 @@ def run_variant(args: argparse.Namespace, variant: Variant, seed: int, folder: P
     return Result(
         variant.name,
         seed,
-        len(model.resampler.latents),
+        model.resampler.tokens_per_item,
         sum(trained for _, trained in counts.values()),
         last_logged(folder, "warm_start/recall"),
         last_logged(folder, "val/loss"),

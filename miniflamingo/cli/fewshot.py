@@ -41,7 +41,6 @@ from miniflamingo.evaluation.summary import Key, cells_of, summarise, with_more_
 from miniflamingo.evaluation.support import Choose, at_random, most_similar, pictures_of
 from miniflamingo.evaluation.tasks import Task, TaskData, check_shots, load_data, load_task
 from miniflamingo.generation.reader import Reader
-from miniflamingo.model.config import VisionConfig
 
 
 def parse_shots(text: str) -> list[int]:
@@ -129,7 +128,7 @@ def chooser(support: str, data: TaskData, model: MiniFlamingo, cache: Path, rank
     if support == "random":
         return at_random(data)
     pictures = pictures_of(data)
-    vision = VisionConfig(**(model.config.vision or {}))
+    vision = model.config.vision
     encoder = (model.config.fingerprints or {})["vision"]
     features = {}
     if ranks.rank == 0:

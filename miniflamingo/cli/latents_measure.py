@@ -109,7 +109,7 @@ def run_grounding(
     names = [name for name in parts[0] if all(name in part for part in parts)]
     losses = {name: torch.cat([part[name] for part in parts]).cpu() for name in names}
     without = torch.zeros(0)
-    if len(model.resampler.latents) > 1:
+    if model.resampler.tokens_per_item > 1:
         without = losses_without_each_latent(model, batches).cpu()
     places = gated_places(model)
     files = [out / "grounding.png", out / "grounding.json"]

@@ -19,7 +19,6 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.pytorch_utils import Conv1D
 
-from miniflamingo.model.config import XattnConfig
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.gated_xattn import FusedDecoderLayer, GatedCrossAttention
 from miniflamingo.model.language import decoder_layers
@@ -116,7 +115,7 @@ def resampler_flops(model: MiniFlamingo, patches: int) -> Flops:
         patches: F*V, of all frames together.
     """
     resampler = model.resampler
-    latents = len(resampler.latents)
+    latents = resampler.tokens_per_item
     project = 2 * patches * matrix_size(resampler.project)
     rest = 0
     for layer in resampler.layers:
@@ -143,7 +142,7 @@ def media_flops(model: MiniFlamingo, frame: Frame, media: Iterable[int]) -> dict
     """
     frames = list(media)
     resampled = [resampler_flops(model, each * frame.patches) for each in frames]
-    latents = len(model.resampler.latents)
+    latents = model.resampler.tokens_per_item
     keys_values = 2 * len(frames) * latents * matrix_size(model.media_projection)
     return {
         "frozen image encoder": Flops(sum(frames) * frame.flops, 0),
@@ -165,7 +164,7 @@ def latents_read(model: MiniFlamingo, tokens: int, media: int) -> int:
         tokens: Of a document.
         media: Of the document.
     """
-    latents = len(model.resampler.latents)
+    latents = model.resampler.tokens_per_item
     if reads_latest(model):
         return tokens * latents * min(1, media)
     return tokens * latents * (media + 1) // 2 if media else 0
@@ -173,7 +172,7 @@ def latents_read(model: MiniFlamingo, tokens: int, media: int) -> int:
 
 def reads_latest(model: MiniFlamingo) -> bool:
     """Whether a token reads the latest media item alone, or all before it."""
-    return XattnConfig(**(model.config.xattn or {})).attend == "latest"
+    return model.config.xattn.attend == "latest"
 
 
 def gated_flops(model: MiniFlamingo, tokens: int, pairs: int) -> int:
@@ -309,7 +308,7 @@ def generation_flops(
         causal += beams * sum(document.tokens + step for step in range(1, steps + 1))
         read += latents_read(model, document.tokens, document.media)
         items = min(1, document.media) if reads_latest(model) else document.media
-        read += beams * steps * items * len(model.resampler.latents)
+        read += beams * steps * items * model.resampler.tokens_per_item
     counts = {
         **media_flops(model, frame_costs(model), frames_of(documents)),
         "gated cross-attention": Flops(gated_flops(model, tokens, read), 0),

@@ -24,7 +24,6 @@ from miniflamingo.cost.flops import (
     matrix_size,
 )
 from miniflamingo.cost.weight_memory import weight_memory
-from miniflamingo.model.config import XattnConfig
 from miniflamingo.model.embeddings import table_of
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.language import decoder_layers, gated_layers
@@ -86,7 +85,7 @@ def media_activations(
     if not frames:
         return 0
     resampler = model.resampler
-    shape = len(frames), max(frames), frame_costs(model).patches, len(resampler.patch_mean)
+    shape = len(frames), max(frames), frame_costs(model).patches, resampler.patch_width
     patches = torch.empty(shape, device="meta")
     latents = torch.empty(len(frames), *resampler.latents.shape, device="meta", requires_grad=True)
     return kept_by_module(resampler, patches, autocast) + kept_by_module(
@@ -133,7 +132,7 @@ def gated_activations(
         autocast: As ``memory`` takes it.
     """
     value = FLOAT32 if autocast is None else autocast.itemsize
-    latents = len(model.resampler.latents)
+    latents = model.resampler.tokens_per_item
     total = 0
     for block in model.gated_blocks():
         inner, width = block.to_q.weight.shape
@@ -193,7 +192,7 @@ def checkpointed(
     media = sum(document.media for document in documents)
     layers = len(decoder_layers(model.language))
     through, blocks = layers_with_gradient(model), len(list(model.gated_blocks()))
-    again = layers - gated_layers(layers, XattnConfig(**(model.config.xattn or {}))).start
+    again = layers - gated_layers(layers, model.config.xattn).start
     width = table_of(model.get_input_embeddings()).shape[1]
     language, gated = kept["frozen language model"], kept["gated cross-attention"]
     resampler, depth = kept["resampler and media projection"], len(model.resampler.layers)

@@ -111,6 +111,6 @@ def outline(config: MiniFlamingoConfig, dtype: str = "auto") -> MiniFlamingo:
     """
     language = outline_language(read_language_config(config.language), dtype)
     with torch.device("meta"):
-        vision = outline_vision(VisionConfig(**(config.vision or {})))
+        vision = outline_vision(config.vision)
         config.text_config = copy.deepcopy(language.config)
         return MiniFlamingo(config, language, vision)

@@ -65,7 +65,7 @@ def without_latent(model: MiniFlamingo, latent: int) -> Any:
     Raises:
         ValueError: If the resampler has no such latent, or no other.
     """
-    count = len(model.resampler.latents)
+    count = model.resampler.tokens_per_item
     if not 0 <= latent < count or count == 1:
         raise ValueError(
             f"latent {latent} cannot be left out of {count}; they count from 0 and one must stay."
@@ -150,7 +150,7 @@ def losses_without_each_latent(model: MiniFlamingo, batches: Sequence[Batch]) ->
         (Q,).
     """
     means = []
-    for latent in range(len(model.resampler.latents)):
+    for latent in range(model.resampler.tokens_per_item):
         with without_latent(model, latent):
             losses = torch.cat([losses_of(model, batch) for batch in batches])
         means.append(losses.mean())

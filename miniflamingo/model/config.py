@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
@@ -98,9 +99,9 @@ class MiniFlamingoConfig(PreTrainedConfig):
 
     Attributes:
         language: Folder or hub name of the frozen language model.
-        vision: Fields of ``VisionConfig``.
-        resampler: Fields of ``ResamplerConfig``.
-        xattn: Fields of ``XattnConfig``.
+        vision: The frozen image encoder.
+        resampler: What turns an encoder's patches into a few tokens.
+        xattn: The gated blocks.
         train_input_rows: Whether the input embeddings of the new tokens train. If so, the backward
             pass goes down to the first layer of the language model.
         language_bits: 8 or 4 where the language model's matrices are quantised, else None.
@@ -117,15 +118,77 @@ class MiniFlamingoConfig(PreTrainedConfig):
     }
 
     language: str = ""
-    vision: dict[str, Any] | None = None
-    resampler: dict[str, Any] | None = None
-    xattn: dict[str, Any] | None = None
+    vision: VisionConfig = VisionConfig("")
+    resampler: ResamplerConfig = ResamplerConfig()
+    xattn: XattnConfig = XattnConfig()
     train_input_rows: bool = True
     language_bits: int | None = None
     image_token_id: int = -1
     end_of_chunk_token_id: int = -1
     text_config: dict[str, Any] | PreTrainedConfig | None = None
     fingerprints: dict[str, str] | None = None
+
+    @classmethod
+    def from_dict(  # type: ignore[override]  # the base class may return a pair instead
+        cls, config_dict: dict[str, Any], **kwargs: Any
+    ) -> Self:
+        """Build a configuration from plain values: the content of ``config.json``, or a recipe's.
+
+        Args:
+            config_dict: Values by name of the field. Sections and fields that are left out keep
+                their defaults, so that files of older versions load.
+            **kwargs: Passed to the base class, which calls this when it reads a file.
+
+        Raises:
+            ValueError: If a section is no mapping, or has a field that does not exist.
+        """
+        sections = {
+            name: section_from(kind, name, config_dict[name])
+            for name, kind in SECTIONS.items()
+            if config_dict.get(name) is not None
+        }
+        plain = {name: value for name, value in config_dict.items() if name not in SECTIONS}
+        return super().from_dict(plain | sections, **kwargs)  # type: ignore[return-value]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Turn the configuration into plain values, as they are written to ``config.json``."""
+        return super().to_dict() | {name: asdict(getattr(self, name)) for name in SECTIONS}
+
+
+Section = TypeVar("Section", VisionConfig, ResamplerConfig, XattnConfig)
+SECTIONS: dict[str, Any] = {
+    "vision": VisionConfig,
+    "resampler": ResamplerConfig,
+    "xattn": XattnConfig,
+}
+"""The fields of a configuration that are dataclasses themselves."""
+
+
+def section_from(kind: type[Section], name: str, values: Any) -> Section:
+    """Build one section of a configuration from plain values.
+
+    Args:
+        kind: The dataclass to build.
+        name: What the section is called, for the message of an error.
+        values: Values by name of the field, or the finished section.
+
+    Raises:
+        ValueError: If the values are no mapping, or not those of the dataclass.
+    """
+    if isinstance(values, kind):
+        return values
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{name}={values!r} in a model's configuration must be a mapping.")
+    known = [field.name for field in fields(kind)]
+    unknown = sorted(values.keys() - set(known))
+    if unknown:
+        raise ValueError(
+            f"{name}.{unknown[0]} in a model's configuration is unknown; {name} has "
+            f"{', '.join(known)}. Mend the name, or load the model with the version that wrote it."
+        )
+    if name == "vision" and "name" not in values:
+        raise ValueError("vision.name is missing in a model's configuration; name the encoder.")
+    return kind(**values)
 
 
 AutoConfig.register(MiniFlamingoConfig.model_type, MiniFlamingoConfig)
@@ -143,9 +206,9 @@ def make_config(
     """Join typed settings to the configuration that is saved with the model."""
     return MiniFlamingoConfig(
         language=language,
-        vision=vars(vision),
-        resampler=vars(resampler),
-        xattn=vars(xattn),
+        vision=vision,
+        resampler=resampler,
+        xattn=xattn,
         image_token_id=tokens.image,
         end_of_chunk_token_id=tokens.end_of_chunk,
         train_input_rows=train_input_rows,

@@ -82,12 +82,12 @@ def model_card(config: MiniFlamingoConfig, trained: int) -> str:
         config: Of the model.
         trained: How many values the folder holds.
     """
-    vision = config.vision or {}
+    vision = config.vision
     return (
         "# A MiniFlamingo\n\n"
         f"Trained weights ({trained:,} values) that let the frozen language model "
         f"`{config.language}` read pictures through the frozen image encoder "
-        f"`{vision.get('name')}` ({vision.get('pretrained') or 'weights in that folder'}).\n"
+        f"`{vision.name}` ({vision.pretrained or 'weights in that folder'}).\n"
         "The frozen weights are not in this folder: they are loaded from those names, and their "
         "fingerprints are checked. Their licences are their own.\n\n"
         "```python\n"
@@ -155,7 +155,7 @@ def check_fingerprints(model: PreTrainedModel, folder: str | Path) -> None:
     for part, found in fingerprints(model).items():
         expected = (config.fingerprints or {}).get(part)
         if found != expected:
-            name = config.language if part == "language" else (config.vision or {}).get("name")
+            name = config.language if part == "language" else config.vision.name
             raise ValueError(
                 f"the frozen {part} model at {name!r} is not the one that {folder} was trained "
                 f"with (fingerprint {found[:12]}, expected {str(expected)[:12]}). "

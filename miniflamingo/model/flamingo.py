@@ -17,12 +17,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from miniflamingo.batch import IGNORE
 from miniflamingo.model import export
-from miniflamingo.model.config import (
-    MiniFlamingoConfig,
-    ResamplerConfig,
-    VisionConfig,
-    XattnConfig,
-)
+from miniflamingo.model.config import MiniFlamingoConfig
 from miniflamingo.model.decoding import (
     check_decoding,
     check_room,
@@ -81,13 +76,11 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             ValueError: If the language model cannot take media.
         """
         super().__init__(config)
-        xattn = XattnConfig(**(config.xattn or {}))
+        xattn = config.xattn
         language.requires_grad_(False)
         self.reading = READINGS[xattn.attend]
         self.vision = vision
-        self.resampler = PerceiverResampler(
-            ResamplerConfig(**(config.resampler or {})), vision.width()
-        )
+        self.resampler = PerceiverResampler(config.resampler, vision.width())
         num_gated = insert_gated_layers(language, xattn)
         self.language = language
         self.media_projection = MediaProjection(self.resampler.width, num_gated, xattn)
@@ -110,7 +103,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
         """
         language = load_language(config.language, dtype, config.language_bits)
         config.text_config = language.config  # one object: both are told of another kernel
-        model = cls(config, language, load_vision(VisionConfig(**(config.vision or {}))))
+        model = cls(config, language, load_vision(config.vision))
         end_token = language.config.eos_token_id
         model.token_rows.start_from(
             table_of(language.get_input_embeddings()),

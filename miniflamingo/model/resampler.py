@@ -88,6 +88,21 @@ class PerceiverResampler(nn.Module):
         self.register_buffer("patch_mean", torch.zeros(vision_width))
         self.register_buffer("patch_std", torch.ones(vision_width))
 
+    @property
+    def tokens_per_item(self) -> int:
+        """How many tokens a media item becomes, whatever its frames."""
+        return len(self.latents)
+
+    @property
+    def max_frames(self) -> int:
+        """The most frames that a media item may have."""
+        return len(self.frame_positions)
+
+    @property
+    def patch_width(self) -> int:
+        """Width of the encoder's patches that it takes."""
+        return len(self.patch_mean)
+
     @torch.no_grad()
     def standardise(self, patches: Tensor) -> None:
         """Fix the per-channel statistics by which patches are standardised from now on.
@@ -116,10 +131,10 @@ class PerceiverResampler(nn.Module):
             ValueError: If a media item has more frames than ``max_frames``.
         """
         num_media, frames = patches.shape[:2]
-        if frames > len(self.frame_positions):
+        if frames > self.max_frames:
             raise ValueError(
                 f"a media item has {frames} frames but the resampler has positions for "
-                f"{len(self.frame_positions)}; raise resampler.max_frames or pass fewer frames."
+                f"{self.max_frames}; raise resampler.max_frames or pass fewer frames."
             )
         media = self.project(self.standardised(patches))  # (N, F, V, W)
         media = media + self.frame_positions[:frames, None]

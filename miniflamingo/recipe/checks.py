@@ -44,13 +44,15 @@ def outline_recipe(settings: Namespace) -> MiniFlamingo:
     Raises:
         ValueError: If a frozen part cannot be found or used.
     """
-    config = MiniFlamingoConfig(
-        language=settings.language,
-        vision=settings.vision.as_dict(),
-        resampler=settings.resampler.as_dict(),
-        xattn=settings.xattn.as_dict(),
-        train_input_rows=settings.train_input_rows,
-        language_bits=settings.language_bits,
+    config = MiniFlamingoConfig.from_dict(
+        {
+            "language": settings.language,
+            "vision": settings.vision.as_dict(),
+            "resampler": settings.resampler.as_dict(),
+            "xattn": settings.xattn.as_dict(),
+            "train_input_rows": settings.train_input_rows,
+            "language_bits": settings.language_bits,
+        }
     )
     model = outline(config, settings.language_dtype)
     if settings.language_attention is not None:

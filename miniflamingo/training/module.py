@@ -133,7 +133,7 @@ class FlamingoModule(L.LightningModule):
             ValueError: If they do not.
         """
         data = getattr(self.trainer, "datamodule", None)
-        check_frames(getattr(data, "sources", {}), len(self.model.resampler.frame_positions))
+        check_frames(getattr(data, "sources", {}), self.model.resampler.max_frames)
         names = set(getattr(data, "sources", self.source_weights))
         if names != set(self.source_weights):
             raise ValueError(

@@ -1,5 +1,6 @@
 """An outline has the shapes of the model that it stands for, and needs no weights."""
 
+import dataclasses
 import json
 import shutil
 
@@ -40,7 +41,8 @@ def test_configuration_files_are_enough(build, language_folder, clip_folder, tmp
         (tmp_path / folder.name).mkdir()
         shutil.copy(folder / file, tmp_path / folder.name)
     model.config.language = str(tmp_path / language_folder.name)
-    model.config.vision |= {"name": f"local-dir:{tmp_path / clip_folder.name}"}
+    moved = f"local-dir:{tmp_path / clip_folder.name}"
+    model.config.vision = dataclasses.replace(model.config.vision, name=moved)
     assert weights_of(outline(model.config)) == weights_of(model)
 
 

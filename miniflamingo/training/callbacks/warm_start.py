@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from miniflamingo.batch import IGNORE
 from miniflamingo.data.datamodule import InterleavedData
-from miniflamingo.model.config import ResamplerConfig
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.gather import load_whole_state, whole_state
 from miniflamingo.model.resampler import PerceiverResampler
@@ -76,9 +75,8 @@ def recall_of_words(logits: Tensor, targets: Tensor) -> float:
 def whole_resampler(model: MiniFlamingo) -> PerceiverResampler:
     """A copy of the model's resampler, whole where the model is sharded."""
     like = model.resampler
-    config = ResamplerConfig(**(model.config.resampler or {}))
     with torch.random.fork_rng(devices=[]):
-        copy = PerceiverResampler(config, len(like.patch_mean))
+        copy = PerceiverResampler(model.config.resampler, like.patch_width)
     copy.load_state_dict(whole_state(like))
     return copy.to(like.latents.device, like.latents.dtype)
 
