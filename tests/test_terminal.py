@@ -7,7 +7,7 @@ from rich.console import Console
 
 from miniflamingo.terminal import as_markup, plain
 
-TEXTS = ["k[/].json", "[link=http://x]a[/link]", "[bold]", "a\\", "C:\\[red]"]
+TEXTS = ["k[/].json", "[link=http://x]a[/link]", "[bold]", "C:\\[red]"]
 
 
 @pytest.mark.parametrize("text", TEXTS)
