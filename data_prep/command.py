@@ -7,6 +7,8 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
+from miniflamingo.terminal import plain
+
 
 def run_command(function: Callable[..., Any], arguments: list[str] | None = None) -> Any:
     """Make a command line of a typed function and run it.
@@ -23,5 +25,5 @@ def run_command(function: Callable[..., Any], arguments: list[str] | None = None
     try:
         return auto_cli(function, args=arguments, as_positional=False)
     except (ValueError, OSError) as error:
-        print(f"{function.__name__}: {error}", file=sys.stderr)
+        print(plain(f"{function.__name__}: {error}"), file=sys.stderr)
         sys.exit(2)

@@ -42,7 +42,15 @@ class Downloads:
         if found is None:
             return None
         name, start, length = found
-        with (self.folder / name).open("rb") as file:
+        path = self.folder / name
+        # An index may have come with the downloads: it is no more trusted than they.
+        # Links are followed: pictures on another disk are the user's own choice.
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(
+                f"{self.folder / INDEX} names {name!r}, which lies outside its folder; delete the "
+                "index, it is made anew."
+            )
+        with path.open("rb") as file:
             file.seek(start)
             return file.read(length)
 
@@ -52,13 +60,32 @@ def open_index(index: Path) -> Downloads:
     return Downloads(index)
 
 
+def state_of(folder: Path) -> set[tuple[str, int, int]]:
+    """Name, bytes and time of change of all tables, tars and folders of pictures in a folder."""
+    tables = sorted(folder.rglob("*.parquet"))
+    paths = [path for t in tables for path in (t, t.with_suffix(".tar"), t.with_suffix(""))]
+    found = [(path, path.stat()) for path in paths if path.exists()]
+    return {(str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns) for path, stat in found}
+
+
+def is_of(index: Path, state: set[tuple[str, int, int]]) -> bool:
+    """Whether an index was made of the files as they are now."""
+    database = sqlite3.connect(f"file:{index}?mode=ro&immutable=1", uri=True)
+    try:
+        return set(database.execute("SELECT name, size, changed FROM files")) == state
+    except sqlite3.DatabaseError:  # of an older version, or damaged
+        return False
+    finally:
+        database.close()
+
+
 def hash_url(url: str) -> bytes:
     """Sixteen bytes that stand for a url."""
     return hashlib.sha256(url.encode()).digest()[:16]
 
 
 def build_index(folder: Path) -> Path:
-    """Index a folder that img2dataset wrote, unless its index is there.
+    """Index a folder that img2dataset wrote, unless an index of these very files is there.
 
     Returns:
         The index, which is complete as soon as it has its name.
@@ -67,7 +94,8 @@ def build_index(folder: Path) -> Path:
         ValueError: If the folder holds nothing that img2dataset writes.
     """
     index = folder / INDEX
-    if index.is_file():
+    state = state_of(folder)
+    if index.is_file() and is_of(index, state):
         return index
     tables = sorted(folder.rglob("*.parquet")) if folder.is_dir() else []
     if not tables:
@@ -83,6 +111,8 @@ def build_index(folder: Path) -> Path:
                 "CREATE TABLE pictures (url BLOB PRIMARY KEY, file TEXT, start INT, length INT) "
                 "WITHOUT ROWID"
             )
+            database.execute("CREATE TABLE files (name TEXT, size INT, changed INT)")
+            database.executemany("INSERT INTO files VALUES (?, ?, ?)", state)
             for table in tqdm(tables, desc="index of downloads", unit="shard"):
                 rows = _entries(folder, table)
                 database.executemany("INSERT OR IGNORE INTO pictures VALUES (?, ?, ?, ?)", rows)

@@ -24,6 +24,7 @@ from miniflamingo.data.layouts.choose import to_document
 from miniflamingo.data.shards import BrokenShard, RawSample, read_shard
 from miniflamingo.data.source import SourceConfig
 from miniflamingo.document import Patches
+from miniflamingo.terminal import as_markup, plain
 
 Histogram = Counter[int]
 STEPS_AN_OCTAVE = 4
@@ -163,9 +164,11 @@ def table_of(sources: dict[str, Stats]) -> Table:
     for source, stats in sources.items():
         for name, found in summary(stats).items():
             shown = [f"{found[each]:,.4g}" for each in ("mean", "p5", "p50", "p95", "most")]
-            table.add_row(source, LABELS[name], f"{found['count']:,.0f}", *shown)
+            table.add_row(as_markup(source), LABELS[name], f"{found['count']:,.0f}", *shown)
         for reason, count in stats.unusable.most_common():
-            table.add_row(source, f"unusable: {reason}", f"{count:,}", style="red")
+            table.add_row(
+                as_markup(source), as_markup(f"unusable: {reason}"), f"{count:,}", style="red"
+            )
     return table
 
 
@@ -224,13 +227,13 @@ def stats(out: Path = Path("stats"), **options: Any) -> None:
         options: As in ``look_at_every_shard``.
     """
     counted = look_at_every_shard("stats", count_shard, Stats, **options)
-    Console().print(table_of(counted))
     content: dict[str, Any] = {
         name: {**summary(each), "unusable": dict(each.unusable)} for name, each in counted.items()
     }
     write_json(out / "stats.json", content)
     draw(counted, out / "stats.png")
-    print(f"{out}/stats.json, {out}/stats.png")
+    Console().print(table_of(counted))
+    print(plain(f"{out}/stats.json, {out}/stats.png"))
 
 
 if __name__ == "__main__":

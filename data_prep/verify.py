@@ -23,6 +23,7 @@ from miniflamingo.data.layouts.page import Page
 from miniflamingo.data.prepare import decode_document, prepare
 from miniflamingo.data.shards import BrokenShard, RawSample, read_shard
 from miniflamingo.seeding import seeded
+from miniflamingo.terminal import as_markup
 
 
 @dataclass
@@ -120,14 +121,16 @@ def report(findings: dict[str, Findings]) -> Table:
     for source, found in findings.items():
         share = found.used / found.samples if found.samples else 0.0
         numbers = [f"{n:,}" for n in (found.shards, found.samples, found.used)]
-        table.add_row(source, *numbers, f"{share:.2%}", style="bold")
+        table.add_row(as_markup(source), *numbers, f"{share:.2%}", style="bold")
         for reason, count in found.dropped.most_common():
-            table.add_row("", "", f"{count:,}", "", "", f"{reason}: {found.first[reason]}")
+            table.add_row(
+                "", "", f"{count:,}", "", "", as_markup(f"{reason}: {found.first[reason]}")
+            )
         for reason, count in found.pictures.most_common():
             lost = f"{reason}: {count:,} pictures; their pages are used without them"
-            table.add_row("", "", "", "", "", lost)
+            table.add_row("", "", "", "", "", as_markup(lost))
         for message in found.broken:
-            table.add_row("", "1", "", "", "", f"broken_shard: {message}", style="red")
+            table.add_row("", "1", "", "", "", as_markup(f"broken_shard: {message}"), style="red")
     return table
 
 
@@ -142,9 +145,9 @@ def verify(out: Path | None = None, **options: Any) -> None:
         options: As in ``look_at_every_shard``.
     """
     findings = look_at_every_shard("verify", verify_shard, Findings, **options)
-    Console().print(report(findings))
-    if out is not None:
+    if out is not None:  # first of all: it may have taken hours
         write_json(out, as_json(findings))
+    Console().print(report(findings))
     if any(found.broken for found in findings.values()):
         sys.exit(1)
 

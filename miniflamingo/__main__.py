@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from miniflamingo.terminal import plain
+
 COMMANDS = {
     "fit": ("train a model from a configuration", "miniflamingo.cli.fit"),
     "validate": ("measure the validation loss of a checkpoint", "miniflamingo.cli.fit"),
@@ -33,7 +35,7 @@ def main() -> None:
     try:
         command.main(arguments if arguments[0] in ("fit", "validate") else arguments[1:])
     except ValueError as error:
-        print(f"miniflamingo {arguments[0]}: {error}", file=sys.stderr)
+        print(plain(f"miniflamingo {arguments[0]}: {error}"), file=sys.stderr)
         sys.exit(2)
 
 

@@ -47,7 +47,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """
     check_folder(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except OSError as error:
         raise ValueError(f"cannot load the tokenizer of language={name!r}: {error}") from error
     missing = [token for token in (IMAGE, END_OF_CHUNK) if token not in tokenizer.get_vocab()]

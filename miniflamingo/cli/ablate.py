@@ -27,6 +27,7 @@ from miniflamingo.latents.ablation import (
 )
 from miniflamingo.latents.grounding import losses_of, losses_without_each_latent
 from miniflamingo.model.parameters import count_parameters
+from miniflamingo.terminal import plain
 from miniflamingo.training.logs import read_curves
 
 
@@ -166,4 +167,4 @@ def run(args: argparse.Namespace) -> None:
     write(results, args.out)
     console.print(ablation_table(results))
     for name in ("ablation.md", "ablation.png", "ablation.jsonl"):
-        print(f"  {args.out / name}")
+        print(plain(f"  {args.out / name}"))

@@ -12,6 +12,7 @@ from miniflamingo import Chunk, Document, MiniFlamingo, MiniFlamingoProcessor
 from miniflamingo.data.images import load_image
 from miniflamingo.generation.complete import Decoding, complete
 from miniflamingo.generation.reader import Reader
+from miniflamingo.terminal import plain
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -45,4 +46,5 @@ def main(arguments: list[str]) -> None:
     decoding = Decoding(args.max_new_tokens, args.beams)
     captions = complete(Reader(model, processor), prompts, decoding)
     for name, text in zip(args.images, captions, strict=True):
-        print(json.dumps({"image": name, "caption": text}) if args.json else f"{name}: {text}")
+        line = json.dumps({"image": name, "caption": text}) if args.json else f"{name}: {text}"
+        print(plain(line))

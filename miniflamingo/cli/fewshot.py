@@ -41,6 +41,7 @@ from miniflamingo.evaluation.summary import Key, cells_of, summarise, with_more_
 from miniflamingo.evaluation.support import Choose, at_random, most_similar, pictures_of
 from miniflamingo.evaluation.tasks import Task, TaskData, check_shots, load_data, load_task
 from miniflamingo.generation.reader import Reader
+from miniflamingo.terminal import as_markup
 
 
 def parse_shots(text: str) -> list[int]:
@@ -210,7 +211,7 @@ def report(run: Evaluation, results: Results, predictions: list[Prediction], out
     if line:
         console.print(line)
     for file in (*files, out / PREDICTIONS_FILE, out / RESULTS_FILE):
-        console.print(f"  {file}")
+        console.print(as_markup(f"  {file}"))
 
 
 def main(arguments: list[str]) -> None:

@@ -21,6 +21,7 @@ from miniflamingo.data.datamodule import InterleavedData
 from miniflamingo.data.mixture import MixtureKind, loss_weights
 from miniflamingo.model.parameters import parameter_table
 from miniflamingo.recipe.checks import check_recipe
+from miniflamingo.terminal import as_markup
 from miniflamingo.training.callbacks.non_finite import SkipNonFinite
 from miniflamingo.training.callbacks.preemption import Preemption
 from miniflamingo.training.callbacks.random_state import RandomStates
@@ -40,7 +41,7 @@ def export_run(module: FlamingoModule, folder: Path, is_main_process: bool) -> N
     module.model.save_pretrained(folder, is_main_process)
     if is_main_process:
         module.processor.save_pretrained(folder)
-        Console().print(f"exported to {folder}")
+        Console().print(as_markup(f"exported to {folder}"))
 
 
 def weights_of_sources(sources: dict[str, Any], mixture: MixtureKind) -> dict[str, float]:

@@ -16,6 +16,7 @@ from miniflamingo.cli import ablate
 from miniflamingo.cli import latents_measure as measure
 from miniflamingo.data.images import load_image
 from miniflamingo.latents import as_numbers, draw, look_at, prove, report
+from miniflamingo.terminal import plain
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -100,11 +101,11 @@ def run_show(args: argparse.Namespace) -> None:
         numbers.append({"image": name, "files": names, **as_numbers(look)})
         console.print(report.look_table(look, name))
         for file in files:
-            print(f"  {file}")
+            print(plain(f"  {file}"))
         if not look.words:
             print("  (the model says nothing of this picture, so there is no sheet of words)")
     (args.out / "latents.json").write_text(json.dumps({"images": numbers}) + "\n")
-    print(f"  {args.out / 'latents.json'}")
+    print(plain(f"  {args.out / 'latents.json'}"))
 
 
 def main(arguments: list[str]) -> None:

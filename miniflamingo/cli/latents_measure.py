@@ -26,6 +26,7 @@ from miniflamingo.latents.grounding import grounding, losses_without_each_latent
 from miniflamingo.latents.held_out import encode_pictures
 from miniflamingo.latents.look import gated_places, pictures_of
 from miniflamingo.latents.snapshot import read_history
+from miniflamingo.terminal import plain
 from miniflamingo.training.logs import read_curves
 
 SHOWN = 6
@@ -47,7 +48,7 @@ def folder_for(out: Path) -> Path:
 def say(console: Console, files: list[Path]) -> None:
     """Where everything is."""
     for file in files:
-        console.print(f"  {file}", markup=False, highlight=False, soft_wrap=True)
+        console.print(plain(f"  {file}"), markup=False, highlight=False, soft_wrap=True)
 
 
 def run_history(args: argparse.Namespace) -> None:

@@ -29,7 +29,7 @@ def read_language_config(name: str) -> PreTrainedConfig:
     """
     check_folder(name)
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         first_line = str(error).splitlines()[0]
         raise ValueError(

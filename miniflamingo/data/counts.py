@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from rich.table import Table
 
 from miniflamingo.data.dropped import FILTERS, REASONS
+from miniflamingo.terminal import as_markup
 
 LEAST_READ = 100
 """Samples, or shards, before a share of bad ones says anything."""
@@ -50,7 +51,7 @@ def counts_table(sources: Mapping[str, Mapping[str, int]]) -> Table:
     for source, counts in sources.items():
         read = counts.get("read", 0)
         table.add_section()
-        table.add_row(source, "read", f"{read:,}", "")
+        table.add_row(as_markup(source), "read", f"{read:,}", "")
         for name in ("used", *sorted(REASONS.keys() & counts, key=lambda name: -counts[name])):
             number = counts.get(name, 0)
             table.add_row("", name, f"{number:,}", f"{number / max(1, read):.2%}")

@@ -26,6 +26,9 @@ RawSample = dict[str, Any]
 MOST_BYTES = 2**30
 """Of one file in a shard; a header that claims more is taken for a damaged one."""
 
+MOST_NAME_BYTES = 2**20
+"""Of a long name or of pax fields, which ``tarfile`` reads whole along with the header."""
+
 ATTEMPTS = 3
 """To read a remote shard to its end."""
 
@@ -61,6 +64,16 @@ class Header(tarfile.TarInfo):
         if not 0 <= header.size <= MOST_BYTES:
             raise tarfile.ReadError(f"{header.name!r} claims to hold {header.size} bytes")
         return header
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        """Look at the size before that much is read: ``tarfile`` asks this of each header.
+
+        Raises:
+            tarfile.ReadError: If a name or pax fields claim to be longer than any is.
+        """
+        if not self.isreg() and not 0 <= self.size <= MOST_NAME_BYTES:
+            raise tarfile.ReadError(f"{self.name!r} claims a header of {self.size} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc]
 
 
 def find_shards(urls: str | list[str]) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
+from typing import IO
 
 import av
 from av.container import InputContainer
@@ -14,6 +16,9 @@ from miniflamingo.data.images import check_size, shrink
 from miniflamingo.document import Video
 
 CLIP_ENDINGS = ("mp4", "webm", "mkv", "mov")
+
+FORMATS = "mov,mp4,matroska,webm"
+"""The containers of ``CLIP_ENDINGS``, by FFmpeg's names. Playlists would open other files."""
 
 MOST_FRAMES = 10_000
 """Of one clip: more than five minutes. All frames up to the last one taken are decoded."""
@@ -47,18 +52,30 @@ def read_clip(video: Video, least_side: int | None = None) -> list[Image.Image]:
     """
     name = "<bytes>" if isinstance(video.source, bytes) else str(video.source)
     try:
-        frames = _decode(video, evenly(_count_frames(video, name), video.max_frames), name)
-    except FFmpegError as error:
+        wanted = evenly(_count_frames(video, name), video.max_frames)
+        frames = _decode(video, wanted, name, least_side)
+    except (FFmpegError, OSError) as error:
         raise Dropped("clip_broken", f"cannot read the clip {name}: {error}") from error
     if not frames:
         raise Dropped("clip_broken", f"the clip {name} holds no frame that decodes.")
-    return frames if least_side is None else [shrink(frame, least_side) for frame in frames]
+    return frames
 
 
-def _open(video: Video) -> InputContainer:
-    source = io.BytesIO(video.source) if isinstance(video.source, bytes) else str(video.source)
+def _bytes_of(video: Video) -> IO[bytes]:
+    """Open the clip here, so that FFmpeg needs no protocol: neither files nor sockets."""
+    if isinstance(video.source, bytes):
+        return io.BytesIO(video.source)
+    return Path(video.source).open("rb")
+
+
+def _open(file: IO[bytes]) -> InputContainer:
     # A title in an old encoding, which is read along with the rest, is no reason to stop.
-    return av.open(source, "r", metadata_errors="replace")
+    return av.open(
+        file,
+        "r",
+        metadata_errors="replace",
+        container_options={"format_whitelist": FORMATS, "protocol_whitelist": "none"},
+    )
 
 
 def _stream(container: InputContainer, name: str) -> av.VideoStream:
@@ -77,7 +94,7 @@ def _stream(container: InputContainer, name: str) -> av.VideoStream:
 
 def _count_frames(video: Video, name: str) -> int:
     """Count packets, one a frame: cheap, and headers need not tell the truth."""
-    with _open(video) as container:
+    with _bytes_of(video) as file, _open(file) as container:
         stream = _stream(container, name)
         count = 0
         for packet in container.demux(stream):
@@ -91,16 +108,21 @@ def _count_frames(video: Video, name: str) -> int:
     return count
 
 
-def _decode(video: Video, wanted: list[int], name: str) -> list[Image.Image]:
+def _decode(
+    video: Video, wanted: list[int], name: str, least_side: int | None
+) -> list[Image.Image]:
+    """Decode the wanted frames, each shrunk before the next: whole ones could fill the memory."""
     frames: list[Image.Image] = []
     if not wanted:
         return frames
-    with _open(video) as container:
+    with _bytes_of(video) as file, _open(file) as container:
         stream = _stream(container, name)
         for place, frame in enumerate(container.decode(stream)):
             if place == wanted[len(frames)]:
                 check_size((frame.width, frame.height), name)
                 image = frame.to_image()
+                if least_side is not None:
+                    image = shrink(image, least_side)
                 frames.append(image.rotate(frame.rotation, expand=True))
             if len(frames) == len(wanted):
                 break

@@ -25,10 +25,14 @@ def text_only_completions(
     Yields:
         One line for each prompt, greedy.
     """
-    tokenizer = AutoTokenizer.from_pretrained(language, padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(
+        language, padding_side="left", trust_remote_code=False
+    )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model = AutoModelForCausalLM.from_pretrained(language, dtype="auto").eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        language, dtype="auto", trust_remote_code=False
+    ).eval()
     for start in range(0, len(prompts), batch_size):
         batch = prompts[start : start + batch_size]
         lines = ["".join((c.text or "") + "\n" * (not c.is_open) for c in p.chunks) for p in batch]

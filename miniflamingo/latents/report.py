@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
 from rich.table import Table
 
 from miniflamingo.latents.attention import assign_patches, share_on_patches
 from miniflamingo.latents.look import Look
 from miniflamingo.latents.proof import Proof
+from miniflamingo.terminal import as_markup
 
 
 def right_aligned(table: Table) -> Table:
@@ -117,8 +117,8 @@ def look_table(look: Look, name: str) -> Table:
         "attention on patches",
         "least to most",
         "latents that win a patch",
-        title=escape(name),
-        caption=escape(f'"{look.caption}"'),
+        title=as_markup(name),
+        caption=as_markup(f'"{look.caption}"'),
     )
     for layer, weights in enumerate(look.layers, 1):
         shares = share_on_patches(weights[None]).mean(1)

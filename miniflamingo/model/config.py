@@ -213,5 +213,5 @@ def make_config(
         end_of_chunk_token_id=tokens.end_of_chunk,
         train_input_rows=train_input_rows,
         language_bits=language_bits,
-        text_config=AutoConfig.from_pretrained(language),
+        text_config=AutoConfig.from_pretrained(language, trust_remote_code=False),
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
@@ -56,17 +59,26 @@ def load_language(name: str, dtype: str | torch.dtype, bits: int | None = None) 
         bits: Of the weights of its layers' matrices where they are quantised; ``quantisation``.
 
     Raises:
-        ValueError: If nothing is there, the family cannot take media, or it cannot be quantised.
+        ValueError: If nothing is there, the family cannot take media, it cannot be quantised, or
+            its weight file is a pickle that holds more than weights.
     """
     check_folder(name)
-    config = AutoConfig.from_pretrained(name)
+    config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     check_family(config)
-    if bits is None:
-        return AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
-    compute = (config.dtype or torch.float32) if dtype == "auto" else dtype
-    return AutoModelForCausalLM.from_pretrained(
-        name, dtype=dtype, quantization_config=quantisation(bits, compute), device_map={"": "cpu"}
-    )
+    options: dict[str, Any] = {}
+    if bits is not None:
+        compute = (config.dtype or torch.float32) if dtype == "auto" else dtype
+        options = {"quantization_config": quantisation(bits, compute), "device_map": {"": "cpu"}}
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            name, dtype=dtype, trust_remote_code=False, **options
+        )
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"language={name!r}: its weight file is a pickle that holds more than weights, or is "
+            "damaged; it was not loaded, because a pickle can run any code. Give a model with "
+            "model.safetensors."
+        ) from error
 
 
 def decoder_layers(language: PreTrainedModel) -> nn.ModuleList:

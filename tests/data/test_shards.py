@@ -227,3 +227,12 @@ def test_a_server_that_fails_is_asked_again_and_read_on(server, monkeypatch, fai
     assert error.startswith(f"shard {url}: after {len(keys)} samples: ")
     assert message in error
     assert Server.failures == 10 - shards_module.ATTEMPTS
+
+
+@pytest.mark.parametrize("kind", [b"L", b"K", b"x", b"g"])
+def test_a_header_that_claims_too_much_is_told_before_it_is_read(tmp_path, kind):
+    header = tarfile.TarInfo("././@LongLink")
+    header.size, header.type = 500 << 20, kind
+    (tmp_path / "0.tar").write_bytes(header.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    with pytest.raises(BrokenShard, match="claims a header of 524288000 bytes"):
+        list(read_shard(str(tmp_path / "0.tar")))

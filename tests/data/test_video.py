@@ -150,3 +150,29 @@ def test_frames_too_large(monkeypatch):
 
 def test_pillow_pictures_of_a_clip_are_plain():
     assert isinstance(read_clip(Video(CLIP, 1))[0], Image.Image)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"ffconcat version 1.0\nfile private.png\n",
+        b"#EXTM3U\n#EXTINF:1,\nprivate.png\n#EXT-X-ENDLIST\n",
+        b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+        b"m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    ],
+    ids=["concat", "hls", "sdp"],
+)
+@pytest.mark.parametrize("as_file", [False, True])
+def test_a_clip_that_names_files_or_sockets_opens_none(tmp_path, monkeypatch, text, as_file):
+    monkeypatch.chdir(tmp_path)
+    tiny.picture(0, 80).save("private.png")
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(text)
+    with pytest.raises(Dropped) as caught:
+        read_clip(Video(path if as_file else text, 1))
+    assert caught.value.reason == "clip_broken"
+
+
+def test_a_frame_is_shrunk_before_the_next_is_decoded():
+    frames = read_clip(Video(CLIP, 3), least_side=4)
+    assert [frame.size for frame in frames] == [(11, 8)] * 3

@@ -147,3 +147,12 @@ def test_quantiles_are_those_of_the_values():
 def test_sources_without_pictures_are_drawn_too(tmp_path):
     draw({"texts": Stats()}, tmp_path / "deep" / "empty.png")
     assert (tmp_path / "deep" / "empty.png").is_file()
+
+
+def test_a_name_with_markup_is_shown_and_the_figures_are_written(check, tmp_path, capsys):
+    (tmp_path / "odd").mkdir()
+    samples = {"a": tiny.pair("a red cat.", 0), "k[/]": {"json": b"no json"}}
+    tiny.write_shard(tmp_path / "odd" / "0.tar", samples)
+    check(tmp_path / "odd")
+    assert (tmp_path / "report.json").exists()
+    assert "k[/]" in capsys.readouterr().out

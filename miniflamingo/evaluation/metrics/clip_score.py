@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
+from huggingface_hub import hf_hub_download
+from open_clip.factory import parse_model_name
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -21,6 +25,8 @@ from miniflamingo.model.config import VisionConfig
 from miniflamingo.model.vision import create_model
 
 PAIRS_AT_ONCE = 64
+
+CLIP_FILE = "open_clip_config.json"
 
 
 class OpenClipFeatures(nn.Module):
@@ -65,7 +71,7 @@ def load_clip_score(name: str, weights: str | None = None) -> CLIPScore:
 def preparation(model: Any, name: str) -> Any:
     """What makes pixels of pictures and ids of texts for an open_clip model."""
     transform: Any = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), False)
-    tokenizer = open_clip.get_tokenizer(name)
+    tokenizer = load_clip_tokenizer(name)
 
     def prepare(
         images: list[Tensor] | None = None, text: list[str] | None = None, **_: Any
@@ -76,6 +82,28 @@ def preparation(model: Any, name: str) -> Any:
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
     return prepare
+
+
+def load_clip_tokenizer(name: str) -> Any:
+    """Load the tokenizer of an open_clip model, running no code of its folder.
+
+    open_clip passes ``tokenizer_kwargs`` of the folder to transformers, ``trust_remote_code`` among
+    them; what the caller gives stands above that.
+
+    Args:
+        name: As ``open_clip.create_model`` takes it.
+    """
+    schema, place = parse_model_name(name)
+    if schema is None:
+        text = (open_clip.get_model_config(place) or {}).get("text_cfg", {})
+    else:
+        file = Path(place) / CLIP_FILE
+        if schema == "hf-hub":
+            file = Path(hf_hub_download(place, CLIP_FILE))
+        text = json.loads(file.read_text())["model_cfg"].get("text_cfg", {})
+    if text.get("hf_tokenizer_name"):
+        return open_clip.get_tokenizer(name, trust_remote_code=False)
+    return open_clip.get_tokenizer(name)  # open_clip's own, which loads no code
 
 
 @torch.no_grad()

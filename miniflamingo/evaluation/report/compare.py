@@ -15,6 +15,7 @@ from miniflamingo.evaluation.report.labels import label, number
 from miniflamingo.evaluation.report.tables import with_deviation
 from miniflamingo.evaluation.results import PREDICTIONS_FILE, Results, read_results
 from miniflamingo.evaluation.summary import Score, cells_of, headline_of
+from miniflamingo.terminal import as_markup
 
 
 class Row(NamedTuple):
@@ -133,7 +134,9 @@ def comparison_table(comparison: Comparison) -> Table:
     """The comparison for the terminal."""
     name = comparison.first.headline
     title = f"{label(name)}: A = {comparison.first.model}, B = {comparison.second.model}"
-    table = Table("shots", "queries", "A", "B", "B - A", "95% interval", "p", title=title)
+    table = Table(
+        "shots", "queries", "A", "B", "B - A", "95% interval", "p", title=as_markup(title)
+    )
     for row in comparison.rows:
         found = row.difference
         table.add_row(
@@ -146,7 +149,8 @@ def comparison_table(comparison: Comparison) -> Table:
             f"{found.p:.3f}",
         )
     if comparison.differing:
-        table.caption = "Not made in the same way. " + "; ".join(comparison.differing)
+        text = "Not made in the same way. " + "; ".join(comparison.differing)
+        table.caption = as_markup(text)
     return table
 
 

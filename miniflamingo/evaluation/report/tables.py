@@ -13,6 +13,7 @@ from miniflamingo.evaluation.report.labels import label, number
 from miniflamingo.evaluation.report.plots import draw_curve, draw_samples
 from miniflamingo.evaluation.results import Results
 from miniflamingo.evaluation.summary import Score, Summary
+from miniflamingo.terminal import as_markup
 
 Rows = list[list[str]]
 
@@ -111,9 +112,9 @@ def terminal_tables(results: Results) -> list[Table]:
     tables = []
     for rows, title in zip(all_rows(results), titles, strict=True):
         if rows:
-            table = Table(*rows[0], title=title)
+            table = Table(*map(as_markup, rows[0]), title=as_markup(title))
             for row in rows[1:]:
-                table.add_row(*row)
+                table.add_row(*map(as_markup, row))
             tables.append(table)
     return tables
 
