@@ -127,9 +127,17 @@ class FlamingoCLI(LightningCLI):
         if on_cpu and (mixed or torch.bfloat16 in dtypes) and (warning := bfloat16_warning()):
             rank_zero_only(log.warning)(warning)
 
+    def before_validate(self) -> None:
+        """Say whose loss it is where that is easily mistaken."""
+        if self.config["validate"].ckpt_path is None:
+            rank_zero_only(log.warning)(
+                "no --ckpt_path: what is validated is the model before any training. Give "
+                "--ckpt_path best, last or a file."
+            )
+
     def after_fit(self) -> None:
-        """Export, unless the run was interrupted."""
-        if not self.trainer.interrupted:
+        """Export, unless the run was interrupted or but a trial of a few steps."""
+        if not self.trainer.interrupted and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             folder = Path(self.trainer.default_root_dir) / "model"
             export_run(self.model, folder, self.trainer.is_global_zero)
 

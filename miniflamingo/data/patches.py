@@ -37,7 +37,7 @@ def read_patches(content: bytes) -> Patches:
         values = load(content)["patches"]
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         encoder = header["__metadata__"]["encoder"]
-    except (SafetensorError, KeyError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise Dropped(
             "features_broken",
             f"{len(content)} bytes are no patch features: {error!r}. Expected safetensors with the "
@@ -48,6 +48,12 @@ def read_patches(content: bytes) -> Patches:
             "features_broken",
             f"patch features have the shape {tuple(values.shape)} and type {values.dtype}; "
             "expected (frames, patches, width) of a floating type.",
+        )
+    if not values.isfinite().all():
+        raise Dropped(
+            "features_broken",
+            f"patch features of shape {tuple(values.shape)} are not all finite. Was the file "
+            "damaged, or did float16 overflow? Encode it again, as bfloat16.",
         )
     return Patches(values, encoder)
 

@@ -6,10 +6,13 @@ What lies in a tar is read and never unpacked, so names in it reach no disk.
 from __future__ import annotations
 
 import logging
+import lzma
 import re
 import tarfile
 import time
+import zlib
 from collections.abc import Iterable, Iterator
+from http.client import HTTPException
 from typing import IO, Any
 
 from webdataset.shardlists import expand_urls
@@ -36,6 +39,21 @@ TIMEOUT = 60.0
 """Seconds that an http server may be silent."""
 
 BLOCK = 2**16
+
+
+BROKEN = (
+    OSError,
+    EOFError,
+    ValueError,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    HTTPException,
+    TypeError,  # tarfile, at a gzip header that is cut off
+    RecursionError,  # tarfile, at headers that stand for each other
+)
+"""What opening and reading a shard raises: the first is a path, a server or a command that fails,
+the others are what it sends."""
 
 
 class BrokenShard(ValueError):
@@ -124,8 +142,7 @@ def read_shard(url: str, timeout: float = TIMEOUT) -> Iterator[RawSample | Dropp
                         given += 1
                         yield sample
             return
-        # OSError is a path, a server or a command that fails, the others what it sends.
-        except (OSError, EOFError, tarfile.TarError, ValueError) as error:
+        except BROKEN as error:
             if attempt == attempts:
                 raise BrokenShard(f"shard {url}: after {given} samples: {error}") from error
             log.info("shard %s: %s; attempt %d of %d", url, error, attempt + 1, attempts)

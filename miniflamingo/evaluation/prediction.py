@@ -60,7 +60,7 @@ def read_predictions(file: Path) -> list[Prediction]:
         ValueError: Naming file and line of what is no prediction.
     """
     predictions = []
-    for number, line in enumerate(file.read_text().splitlines(), start=1):
+    for number, line in enumerate(file.read_text().rstrip("\n").split("\n"), start=1):
         try:
             values = json.loads(line)
             predictions.append(Prediction(**{**values, "support": tuple(values["support"])}))

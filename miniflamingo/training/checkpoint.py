@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,6 +17,20 @@ from torch import Tensor
 
 PARTS = ("state_dict", "loops", "pytorch-lightning_version")
 """What every checkpoint of ``fit`` holds, and hardly another file."""
+
+
+NOT_ZIP = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+"""What Python raises at a zip file of which single bits have changed: other versions, other
+methods of packing, encryption, places beyond the file."""
 
 
 class CheckpointError(ValueError):
@@ -108,7 +124,7 @@ def read_checkpoint(
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except zipfile.BadZipFile as error:
+    except NOT_ZIP as error:
         raise CheckpointError(
             f"{path} is damaged, or no checkpoint: {error}. Take an older one of the run."
         ) from error

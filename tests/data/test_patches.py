@@ -1,6 +1,7 @@
 """Patch features from shard to batch."""
 
 import dataclasses
+import json
 
 import pytest
 import tiny
@@ -87,3 +88,19 @@ def test_chunks_of_features_have_no_frames():
     assert document.num_media == 1
     assert document.chunks[0].frames == ()
     assert dataclasses.replace(document.chunks[0], text=None).image is document.chunks[0].image
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"other": "x"}])
+def test_features_that_name_no_encoder_are_dropped(metadata):
+    entry = {"dtype": "F32", "shape": [1, 2, 3], "data_offsets": [0, 24]}
+    header = json.dumps({"__metadata__": metadata, "patches": entry}).encode()
+    with pytest.raises(Dropped, match="no patch features"):
+        read_patches(len(header).to_bytes(8, "little") + header + bytes(24))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_that_are_not_finite_are_dropped(value):
+    values = torch.zeros(1, 2, 3)
+    values[0, 1, 2] = value
+    with pytest.raises(Dropped, match="not all finite"):
+        read_patches(write_patches(Patches(values, "0" * 64)))

@@ -236,3 +236,20 @@ def test_a_header_that_claims_too_much_is_told_before_it_is_read(tmp_path, kind)
     (tmp_path / "0.tar").write_bytes(header.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
     with pytest.raises(BrokenShard, match="claims a header of 524288000 bytes"):
         list(read_shard(str(tmp_path / "0.tar")))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x1f\x8b\x08\x04" + bytes(6),  # gzip that announces an extra field and ends
+        b"\x1f\x8b\x08\x08name",  # and a name
+        b"\xfd7zXZ\x00" + bytes(20),
+        b"BZh9" + bytes(20),
+        b"<html>404 Not Found</html>" * 100,
+    ],
+)
+def test_whatever_is_no_tar_is_a_broken_shard(tmp_path, content):
+    shard = tmp_path / "0.tar"
+    shard.write_bytes(content)
+    with pytest.raises(BrokenShard):
+        list(read_shard(str(shard)))

@@ -1,5 +1,6 @@
 """Checkpoint files: whole or not there, and read without trust."""
 
+import contextlib
 import os
 import random
 import re
@@ -105,3 +106,17 @@ def test_all_generators_go_on_where_they_were():
     assert drawn() != first
     set_random_state(state)
     assert drawn() == first
+
+
+def test_a_checkpoint_of_which_any_bit_of_its_directory_has_changed_is_refused(tmp_path):
+    file = tmp_path / "last.ckpt"
+    CheckpointFiles().save_checkpoint({"state_dict": {"w": torch.zeros(3)}, "loops": {}}, file)
+    whole = file.read_bytes()
+    start = whole.index(b"PK\x01\x02")  # the zip's directory
+    for place in range(start, min(start + 46, len(whole))):
+        for bit in range(8):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << bit
+            file.write_bytes(damaged)
+            with contextlib.suppress(CheckpointError):
+                read_checkpoint(file)

@@ -19,7 +19,9 @@ def hateful_memes(
         class_names: What labels 0 and 1 are called.
     """
     examples = []
-    for place, line in enumerate(read_text(annotations).splitlines()):
+    # Not splitlines: a text within JSON may hold separators that end no line of the file.
+    lines = filter(str.strip, read_text(annotations).split("\n"))
+    for place, line in enumerate(lines):
         entry = read_json(annotations, line)
         label = get(entry, "label", annotations, place)
         if label not in (0, 1):

@@ -103,4 +103,4 @@ class AnswerMetric(Metric):
     def _seen(self) -> list[Answered]:
         parts = self.lines if isinstance(self.lines, list) else [self.lines]  # a tensor when synced
         text = b"".join(part.cpu().numpy().tobytes() for part in parts).decode()
-        return [Answered(*json.loads(line)) for line in text.splitlines()]
+        return [Answered(*json.loads(line)) for line in text.split("\n") if line]

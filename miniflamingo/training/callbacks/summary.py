@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from miniflamingo.training.logs import Curve, read_curves
+
+log = logging.getLogger(__name__)
 
 Curves = Mapping[str, Curve]
 
@@ -54,7 +57,10 @@ class RunSummary(L.Callback):
             reason = f"told to stop (exit code {exception.code})"
         else:
             reason = f"{type(exception).__name__}: {exception}"
-        self.write(trainer, f"ended early: {reason}")
+        try:
+            self.write(trainer, f"ended early: {reason}")
+        except OSError as error:  # must not hide what ended the run: a full disk does both
+            log.warning("cannot write summary.md of %s: %s", trainer.default_root_dir, error)
 
     def write(self, trainer: L.Trainer, ending: str) -> None:
         """Write page and picture, on the first rank, of all that has been logged."""
