@@ -7,6 +7,7 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
+from miniflamingo.errors import UserError
 from miniflamingo.terminal import plain
 
 
@@ -24,6 +25,6 @@ def run_command(function: Callable[..., Any], arguments: list[str] | None = None
     logging.basicConfig(format="%(message)s")
     try:
         return auto_cli(function, args=arguments, as_positional=False)
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         print(plain(f"{function.__name__}: {error}"), file=sys.stderr)
         sys.exit(2)

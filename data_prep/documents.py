@@ -17,6 +17,7 @@ from data_prep.shards import Sample
 from data_prep.tables import find_tables, split_tables, table_settings
 from data_prep.workers import Ray
 from miniflamingo.data.dropped import Dropped
+from miniflamingo.errors import UserError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 CLIPS = (".mp4", ".webm", ".mkv", ".mov")
@@ -106,7 +107,7 @@ def find_files(folder: Path) -> list[Path]:
     """Markdown files, and pictures or clips that have a text file of the same name, sorted.
 
     Raises:
-        ValueError: If there are none.
+        UserError: If there are none.
     """
     found = [
         path
@@ -115,7 +116,7 @@ def find_files(folder: Path) -> list[Path]:
         or (path.suffix.lower() in (*PICTURES, *CLIPS) and path.with_suffix(".txt").is_file())
     ]
     if not found:
-        raise ValueError(
+        raise UserError(
             f"--documents {folder} holds neither Markdown files nor pictures with a text file of "
             "the same name beside them."
         )

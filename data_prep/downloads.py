@@ -15,6 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_prep.tables import open_parquet
+from miniflamingo.errors import UserError
 
 INDEX = "miniflamingo-index.sqlite"
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
@@ -46,7 +47,7 @@ class Downloads:
         # An index may have come with the downloads: it is no more trusted than they.
         # Links are followed: pictures on another disk are the user's own choice.
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ValueError(
+            raise UserError(
                 f"{self.folder / INDEX} names {name!r}, which lies outside its folder; delete the "
                 "index, it is made anew."
             )
@@ -91,7 +92,7 @@ def build_index(folder: Path) -> Path:
         The index, which is complete as soon as it has its name.
 
     Raises:
-        ValueError: If the folder holds nothing that img2dataset writes.
+        UserError: If the folder holds nothing that img2dataset writes.
     """
     index = folder / INDEX
     state = state_of(folder)
@@ -99,7 +100,7 @@ def build_index(folder: Path) -> Path:
         return index
     tables = sorted(folder.rglob("*.parquet")) if folder.is_dir() else []
     if not tables:
-        raise ValueError(
+        raise UserError(
             f"--downloads {folder}: no .parquet files here. Give the output folder of img2dataset, "
             "whose formats webdataset and files hold them."
         )
@@ -129,7 +130,7 @@ def _entries(folder: Path, table: Path) -> Iterator[Entry]:
     parquet = open_parquet(table)
     missing = set(columns) - set(parquet.schema_arrow.names)
     if missing:
-        raise ValueError(
+        raise UserError(
             f"{table} lacks the columns {sorted(missing)}; img2dataset writes them. Is --downloads "
             "its output folder?"
         )

@@ -55,7 +55,7 @@ def look_at_every_shard(
         By name of the source.
 
     Raises:
-        ValueError: If it is not said what to read, or there is no such thing.
+        UserError: If it is not said what to read, or there is no such thing.
     """
     reading = reading_of(recipe, source, urls, layout, language)
     shards = [(n, url) for n, each in reading.sources.items() for url in find_shards(each.urls)]

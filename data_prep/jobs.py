@@ -15,6 +15,7 @@ from data_prep.disk import require_disk_space
 from data_prep.shards import UNFINISHED, Sample, ShardRecord, hash_file, write_json, write_shard
 from data_prep.workers import Ray, run_parts
 from miniflamingo.data.dropped import Dropped
+from miniflamingo.errors import UserError
 
 MANIFEST = "manifest.json"
 RECORDS = ".records"
@@ -107,7 +108,7 @@ def run_job(job: Job, out: Path, workers: int, ray: Ray | None) -> dict[str, Any
         The manifest.
 
     Raises:
-        ValueError: If the folder holds shards of another job, or not one row is usable.
+        UserError: If the folder holds shards of another job, or not one row is usable.
         OSError: If the disk is too full, or becomes so.
     """
     _check_folder(job, out)
@@ -183,12 +184,12 @@ def _check_folder(job: Job, out: Path) -> None:
     if found_file.is_file():
         found = json.loads(found_file.read_text())
         if found != _identity(job):
-            raise ValueError(
+            raise UserError(
                 f"{out} holds shards of another job: {found}. This one is {_identity(job)}. "
                 "Choose another --out, or delete that folder."
             )
     elif out.is_dir() and (strangers := sorted(out.glob("*.tar"))):
-        raise ValueError(
+        raise UserError(
             f"{out} holds {strangers[0].name} and no record of how it was made; choose an empty "
             "--out."
         )
@@ -197,7 +198,7 @@ def _check_folder(job: Job, out: Path) -> None:
 def _check_disk(job: Job, out: Path) -> None:
     """Guess the size of the whole from the first samples."""
     if not job.parts:
-        raise ValueError(f"{job.command} found no rows at all in {job.source}.")
+        raise UserError(f"{job.command} found no rows at all in {job.source}.")
     first = islice(job.convert(job.parts[0].name, job.parts[0].rows), LOOKED_AT)
     sizes = [
         sum(len(content) for name, content in each.items() if not name.startswith("__"))
@@ -236,10 +237,10 @@ def _manifest(job: Job, records: dict[str, ShardRecord]) -> dict[str, Any]:
 def _check_result(manifest: dict[str, Any], out: Path) -> None:
     if not manifest["shards"]:
         reasons = "; ".join(each["first"] for each in manifest["dropped"].values())
-        raise ValueError(f"not one row of {manifest['source']} could be used: {reasons}")
+        raise UserError(f"not one row of {manifest['source']} could be used: {reasons}")
     for name in manifest["shards"]:
         if not (out / name).is_file():
-            raise ValueError(
+            raise UserError(
                 f"{out / name} was written by another machine and is not to be seen here. --out "
                 "must be on a file system that all machines share."
             )

@@ -11,6 +11,7 @@ from data_prep.pictures import Pictures
 from data_prep.samples import pair_sample
 from data_prep.shards import Sample
 from data_prep.workers import Ray
+from miniflamingo.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def read_karpathy(
         seed: Of the order. Captions of one picture do not stand beside each other.
 
     Raises:
-        ValueError: If the file has another layout, or no picture is in these splits.
+        UserError: If the file has another layout, or no picture is in these splits.
     """
     try:
         images = json.loads(annotations.read_text(encoding="utf-8"))["images"]
@@ -71,13 +72,13 @@ def read_karpathy(
             for sentence in image["sentences"][:captions]
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{annotations} is not in Karpathy's layout ({error!r}); expected the JSON object "
             '{"images": [{"filename", "split", "imgid", "sentences": [{"raw"}]}]}.'
         ) from error
     if not rows:
         found = sorted({image["split"] for image in images})
-        raise ValueError(f"{annotations} has no captions in {splits}; its splits are {found}.")
+        raise UserError(f"{annotations} has no captions in {splits}; its splits are {found}.")
     random.Random(seed).shuffle(rows)
     return rows
 
@@ -119,12 +120,12 @@ def write_captioned_pictures(
         ray: auto runs on the Ray cluster of this machine, local on one started here.
 
     Raises:
-        ValueError: If the annotations or the folder are not what they should be.
+        UserError: If the annotations or the folder are not what they should be.
     """
     if not annotations.is_file():
-        raise ValueError(f"--annotations {annotations}: there is no such file.")
+        raise UserError(f"--annotations {annotations}: there is no such file.")
     if not images.is_dir():
-        raise ValueError(f"--images {images}: there is no such folder.")
+        raise UserError(f"--images {images}: there is no such folder.")
     rows = read_karpathy(annotations, list(splits), captions, seed)
     shards = [rows[start : start + per_shard] for start in range(0, len(rows), per_shard)]
     settings = {

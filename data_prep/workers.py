@@ -11,6 +11,8 @@ from itertools import islice
 from multiprocessing import get_context
 from typing import Any, Literal, TypeVar
 
+from miniflamingo.errors import UserError
+
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 
@@ -43,12 +45,12 @@ def run_parts(
         A result for each part, as they come.
 
     Raises:
-        ValueError: If ``ray`` is asked for and not installed, or there is no cluster, or too few
+        UserError: If ``ray`` is asked for and not installed, or there is no cluster, or too few
             GPUs in it.
         WorkerDied: If a process is killed; with Ray, if the same part loses its worker every time.
     """
     if workers < 1:
-        raise ValueError(f"--workers is {workers}; at least 1 is needed.")
+        raise UserError(f"--workers is {workers}; at least 1 is needed.")
     if ray is not None:
         yield from _on_ray(function, parts, workers, ray, gpus)
     elif workers == 1:
@@ -87,7 +89,7 @@ def _on_ray(
         import ray
         from ray.exceptions import RayTaskError, WorkerCrashedError
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f"--ray {address} needs Ray: pip install 'miniflamingo[ray]'. Without it, --workers "
             "runs local processes."
         ) from error
@@ -101,14 +103,14 @@ def _on_ray(
         else:
             ray.init("auto", log_to_driver=False)
     except ConnectionError as error:
-        raise ValueError(
+        raise UserError(
             "--ray auto found no Ray cluster; start one with `ray start --head`, or use "
             f"--ray local: {error}"
         ) from error
     try:
         found = int(ray.cluster_resources().get("GPU", 0))
         if found < gpus:
-            raise ValueError(
+            raise UserError(
                 f"--ray {address} found {found} GPUs, and each part needs {gpus}. Give "
                 "--device cpu, or run where there are some."
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from miniflamingo.errors import UserError
 from miniflamingo.terminal import plain
 
 COMMANDS = {
@@ -34,7 +35,7 @@ def main() -> None:
     command = import_module(COMMANDS[arguments[0]][1])
     try:
         command.main(arguments if arguments[0] in ("fit", "validate") else arguments[1:])
-    except ValueError as error:
+    except UserError as error:
         print(plain(f"miniflamingo {arguments[0]}: {error}"), file=sys.stderr)
         sys.exit(2)
 

@@ -14,6 +14,8 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from miniflamingo.errors import UserError
+
 ImageSource = str | Path | bytes | Image.Image
 
 
@@ -90,10 +92,10 @@ class Document:
     def __post_init__(self) -> None:
         """Refuse a document that leaves any chunk but the last open."""
         if not self.chunks:
-            raise ValueError(f"document {self.key!r} has no chunks; give it at least one.")
+            raise UserError(f"document {self.key!r} has no chunks; give it at least one.")
         for place, chunk in enumerate(self.chunks[:-1]):
             if chunk.is_open:
-                raise ValueError(
+                raise UserError(
                     f"document {self.key!r}: chunk {place} of {len(self.chunks)} has no text "
                     "or is unfinished. Only the last chunk may be open, for the model to complete."
                 )

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from miniflamingo.errors import UserError
+
 IMAGE = "<image>"
 END_OF_CHUNK = "<|endofchunk|>"
 
@@ -25,12 +27,12 @@ def check_folder(name: str) -> None:
         name: Folder or hub name of a language model.
 
     Raises:
-        ValueError: If ``name`` looks like a path and nothing is there.
+        UserError: If ``name`` looks like a path and nothing is there.
     """
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
     looks_local = looks_local or ("/" in name and Path(name).parent.is_dir())
     if looks_local and not Path(name).is_dir():
-        raise ValueError(
+        raise UserError(
             f"language={name!r} looks like a folder but nothing is there. Prepare the embedded "
             "models with `make data`, or give the folder or hub name of a causal language model."
         )
@@ -43,13 +45,13 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         name: Folder or hub name, as ``AutoTokenizer.from_pretrained`` takes it.
 
     Raises:
-        ValueError: If there is no such tokenizer.
+        UserError: If there is no such tokenizer.
     """
     check_folder(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except OSError as error:
-        raise ValueError(f"cannot load the tokenizer of language={name!r}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot load the tokenizer of language={name!r}: {error}") from error
     missing = [token for token in (IMAGE, END_OF_CHUNK) if token not in tokenizer.get_vocab()]
     if missing:
         tokenizer.add_special_tokens(
@@ -62,12 +64,12 @@ def media_tokens(tokenizer: PreTrainedTokenizerBase) -> MediaTokens:
     """Look up the ids of the two tokens.
 
     Raises:
-        ValueError: If the tokenizer lacks one of them.
+        UserError: If the tokenizer lacks one of them.
     """
     vocabulary = tokenizer.get_vocab()
     missing = [token for token in (IMAGE, END_OF_CHUNK) if token not in vocabulary]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"the tokenizer {tokenizer.name_or_path!r} lacks {missing}; "
             "load it with miniflamingo.tokens.load_tokenizer, which adds them."
         )

@@ -11,6 +11,7 @@ from miniflamingo.bootstrap import (
     mean_of,
     once,
     paired_difference,
+    wilson_interval,
 )
 
 
@@ -76,3 +77,16 @@ def test_many_statistics_are_drawn_at_once_and_in_parts(monkeypatch):
 
 def test_one_member_has_nothing_to_draw():
     assert mean_interval([0.25]) == (0.25, 0.25)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 20, 250])
+def test_no_difference_is_certain(size):
+    found = paired_difference(mean_of(np.zeros(size)), mean_of(np.ones(size)), size)
+    assert found.p >= max(2.0 ** (1 - size), 2 / 2001)
+    assert found.p == pytest.approx(max(2.0 ** (1 - size), 2 / 2001)) or size == 1
+
+
+@pytest.mark.parametrize(("right", "size"), [(0, 250), (1, 250), (125, 250), (20, 20), (3, 7)])
+def test_wilsons_interval_is_scipys(right, size):
+    expected = scipy.stats.binomtest(right, size).proportion_ci(method="wilson")
+    assert wilson_interval(right / size, size) == pytest.approx((expected.low, expected.high))

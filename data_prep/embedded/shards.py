@@ -16,6 +16,7 @@ from data_prep.disk import require_disk_space
 from data_prep.embedded.scenes import PICTURE, Scene, Sprites, draw, sample_scene
 from data_prep.shards import write_json, write_shard
 from data_prep.wheels import OPENMOJI
+from miniflamingo.errors import UserError
 
 WORLD_VERSION = 1  # raise it when the same arguments give other shards
 CHUNKS = 9
@@ -56,7 +57,7 @@ class WorldArguments:
         """Refuse sizes below zero."""
         negative = [name for name, value in asdict(self).items() if name != "seed" and value < 0]
         if negative:
-            raise ValueError(f"{', '.join(negative)} must not be negative.")
+            raise UserError(f"{', '.join(negative)} must not be negative.")
 
     @property
     def pictures(self) -> int:
@@ -77,7 +78,7 @@ def write_world(folder: Path, arguments: WorldArguments, sprites_folder: Path) -
         The manifest's path.
 
     Raises:
-        ValueError: If the folder holds a world made with other arguments.
+        UserError: If the folder holds a world made with other arguments.
         OSError: If the disk is too full.
     """
     manifest = folder / "manifest.json"
@@ -219,7 +220,7 @@ def _is_done(manifest: Path, arguments: WorldArguments) -> bool:
     found = json.loads(manifest.read_text())
     expected = {"version": WORLD_VERSION, "arguments": asdict(arguments)}
     if {key: found.get(key) for key in expected} != expected:
-        raise ValueError(
+        raise UserError(
             f"{manifest.parent} holds data made with version {found.get('version')} and "
             f"{found.get('arguments')}, not {expected}. Delete it or choose another --out."
         )

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from miniflamingo.cli import fewshot
 from miniflamingo.cli.fit import run_command
+from miniflamingo.errors import UserError
 from miniflamingo.evaluation.results import read_results
 from miniflamingo.evaluation.tasks import check_shots, load_data, load_task
 from miniflamingo.latents.ablation import (
@@ -124,17 +125,17 @@ def claim(args: argparse.Namespace) -> None:
     """Make the folder of the runs, or make sure that it is one of the same recipe and task.
 
     Raises:
-        ValueError: If it holds runs of another, or the recipe is missing.
+        UserError: If it holds runs of another, or the recipe is missing.
     """
     if not Path(args.config).is_file():
-        raise ValueError(f"--config {args.config} is no file; give a recipe.")
+        raise UserError(f"--config {args.config} is no file; give a recipe.")
     settings = {name: getattr(args, name) for name in ("task", "shots", "queries")}
     settings["recipe"] = Path(args.config).read_text()
     file = args.out / "settings.json"
     if file.is_file():
         before = json.loads(file.read_text())
         if other := [name for name, value in settings.items() if before.get(name) != value]:
-            raise ValueError(
+            raise UserError(
                 f"{args.out} holds runs with another {', '.join(other)}; give --out a new folder, "
                 "or remove this one."
             )
@@ -146,7 +147,7 @@ def run(args: argparse.Namespace) -> None:
     """Run what is not there yet, seed after seed, and tell all."""
     task = load_task(args.task)
     if task.metric != "captioning":
-        raise ValueError(f"--task {args.task} is scored by {task.metric}; give a captioning task.")
+        raise UserError(f"--task {args.task} is scored by {task.metric}; give a captioning task.")
     check_shots(load_data(task, args.queries), [args.shots])
     claim(args)
     chosen = [variant for variant in VARIANTS if variant.name in args.variants]

@@ -20,6 +20,7 @@ from rich.table import Table
 from miniflamingo.cli.fit import FlamingoCLI
 from miniflamingo.cost.flops import UNITS, DocumentShape, Flops, step_flops
 from miniflamingo.data.datamodule import InterleavedData
+from miniflamingo.errors import UserError
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.parameters import count_parameters, parameter_table
 from miniflamingo.recipe.checks import outline_recipe, quiet
@@ -88,11 +89,11 @@ def read_recipe(files: Sequence[str], options: Sequence[str] = ()) -> Namespace:
         options: As ``fit`` takes them.
 
     Raises:
-        ValueError: If a file is missing, or a key or value is not one that ``fit`` would take.
+        UserError: If a file is missing, or a key or value is not one that ``fit`` would take.
     """
     for file in files:
         if not Path(file).is_file():
-            raise ValueError(f"--config {file}: there is no such file.")
+            raise UserError(f"--config {file}: there is no such file.")
     arguments = [part for file in files for part in ("--config", file)]
     try:
         cli = Recipe(
@@ -104,7 +105,7 @@ def read_recipe(files: Sequence[str], options: Sequence[str] = ()) -> Namespace:
             seed_everything_default=False,
         )
     except argparse.ArgumentError as error:
-        raise ValueError(f"{', '.join(files)}: {error}") from error
+        raise UserError(f"{', '.join(files)}: {error}") from error
     return cli.config
 
 
@@ -112,16 +113,16 @@ def check_shape(shape: DocumentShape, documents: int) -> None:
     """Refuse documents that cannot be.
 
     Raises:
-        ValueError: If something is negative or more than there is room for.
+        UserError: If something is negative or more than there is room for.
     """
     if documents < 1 or shape.tokens < 1:
-        raise ValueError("--documents and --tokens must be at least 1.")
+        raise UserError("--documents and --tokens must be at least 1.")
     if not 0 <= shape.media <= shape.tokens:
-        raise ValueError(
+        raise UserError(
             f"--media {shape.media} does not fit --tokens {shape.tokens}: an image takes one token."
         )
     if not 0 <= shape.labels <= shape.tokens:
-        raise ValueError(f"--labels {shape.labels} does not fit --tokens {shape.tokens}.")
+        raise UserError(f"--labels {shape.labels} does not fit --tokens {shape.tokens}.")
 
 
 def in_units(amount: float, unit: str) -> str:
@@ -197,11 +198,9 @@ def main(arguments: list[str]) -> None:
     shape = DocumentShape(args.tokens, args.media, labels)
     check_shape(shape, args.documents)
     if args.devices < 2:
-        raise ValueError(
-            f"--devices {args.devices} must be at least 2: it is a number to share by."
-        )
+        raise UserError(f"--devices {args.devices} must be at least 2: it is a number to share by.")
     if args.flops <= 0 or not 0 < args.utilisation <= 1:
-        raise ValueError("--flops must be above 0 and --utilisation above 0 and at most 1.")
+        raise UserError("--flops must be above 0 and --utilisation above 0 and at most 1.")
     with quiet():
         recipe = read_recipe(args.config, options)
         model = outline_recipe(recipe.model)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
 from miniflamingo import Document, MiniFlamingo, MiniFlamingoProcessor
+from miniflamingo.errors import UserError
 from miniflamingo.evaluation.fewshot import evaluate, evaluate_baselines
 from miniflamingo.evaluation.looking import looking_line
 from miniflamingo.evaluation.metrics.clip_score import clip_scores, load_clip_score
@@ -155,10 +156,10 @@ def load_more(args: argparse.Namespace, task: Task) -> CLIPScore | None:
     """Check what the scores beside the task's own need; load CLIPScore's model if it is asked for.
 
     Raises:
-        ValueError: If the task has no captions, or something is missing.
+        UserError: If the task has no captions, or something is missing.
     """
     if (args.java or args.clip_score) and task.metric != "captioning":
-        raise ValueError(
+        raise UserError(
             f"--java and --clip-score are of captions; the task {task.name!r} has metric: "
             f"{task.metric}."
         )
@@ -223,7 +224,7 @@ def main(arguments: list[str]) -> None:
     if args.true_zero_shot:
         task = replace(task, text_examples=0)
     if args.baselines and task.classify:
-        raise ValueError(f"--baselines writes answers, but the task {task.name!r} classifies.")
+        raise UserError(f"--baselines writes answers, but the task {task.name!r} classifies.")
     data = load_data(task, args.queries)
     check_shots(data, [*args.shots, task.text_examples])
     belongs = {

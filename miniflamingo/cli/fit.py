@@ -11,6 +11,7 @@ import lightning as L
 import torch
 import yaml
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -19,6 +20,7 @@ from rich.console import Console
 
 from miniflamingo.data.datamodule import InterleavedData
 from miniflamingo.data.mixture import MixtureKind, loss_weights
+from miniflamingo.errors import UserError
 from miniflamingo.model.parameters import parameter_table
 from miniflamingo.recipe.checks import check_recipe
 from miniflamingo.terminal import as_markup
@@ -116,7 +118,10 @@ class FlamingoCLI(LightningCLI):
         kwargs["plugins"].append(CheckpointFiles())
         if SLURMEnvironment.detect():  # the batch script requeues, by the exit code of Preemption
             kwargs["plugins"].append(SLURMEnvironment(auto_requeue=False))
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (ValueError, MisconfigurationException) as error:
+            raise UserError(f"trainer: {error}") from error
 
     def before_fit(self) -> None:
         """Show what trains, and warn of arithmetic that this machine is slow in."""

@@ -15,6 +15,7 @@ from miniflamingo import MiniFlamingo, MiniFlamingoProcessor
 from miniflamingo.cli import ablate
 from miniflamingo.cli import latents_measure as measure
 from miniflamingo.data.images import load_image
+from miniflamingo.errors import UserError
 from miniflamingo.latents import as_numbers, draw, look_at, prove, report
 from miniflamingo.terminal import plain
 
@@ -58,7 +59,7 @@ def load(folder: str) -> tuple[MiniFlamingo, MiniFlamingoProcessor]:
     """Load an exported model, to a GPU if there is one.
 
     Raises:
-        ValueError: If the folder is no export.
+        UserError: If the folder is no export.
     """
     disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -89,7 +90,7 @@ def run_show(args: argparse.Namespace) -> None:
     """Look at all pictures, draw, write the numbers, and say where everything is."""
     pictures = [load_image(name) for name in args.images]
     if args.out.exists() and not args.out.is_dir():
-        raise ValueError(f"--out {args.out} is a file; give a folder to write pictures to.")
+        raise UserError(f"--out {args.out} is a file; give a folder to write pictures to.")
     model, processor = load(args.model)
     args.out.mkdir(parents=True, exist_ok=True)
     console = Console()

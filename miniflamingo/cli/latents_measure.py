@@ -12,6 +12,7 @@ from rich.console import Console
 
 from miniflamingo import MiniFlamingo, MiniFlamingoProcessor
 from miniflamingo.data.documents import read_documents
+from miniflamingo.errors import UserError
 from miniflamingo.latents import plots
 from miniflamingo.latents.clusters import assignments, cluster_agreement, redrawn
 from miniflamingo.latents.curves import (
@@ -37,10 +38,10 @@ def folder_for(out: Path) -> Path:
     """Make the folder that results go to.
 
     Raises:
-        ValueError: If it is a file.
+        UserError: If it is a file.
     """
     if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file; give a folder to write to.")
+        raise UserError(f"--out {out} is a file; give a folder to write to.")
     out.mkdir(parents=True, exist_ok=True)
     return out
 

@@ -11,6 +11,7 @@ from huggingface_hub import hf_hub_download
 from open_clip.factory import parse_model_name
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
+from miniflamingo.errors import UserError
 from miniflamingo.model.config import MiniFlamingoConfig, VisionConfig
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.language import check_family
@@ -25,14 +26,14 @@ def read_language_config(name: str) -> PreTrainedConfig:
         name: Folder or hub name.
 
     Raises:
-        ValueError: If nothing is there, or the family cannot take media.
+        UserError: If nothing is there, or the family cannot take media.
     """
     check_folder(name)
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         first_line = str(error).splitlines()[0]
-        raise ValueError(
+        raise UserError(
             f"cannot read the configuration of language={name!r}: {first_line}"
         ) from error
     check_family(config)
@@ -47,11 +48,11 @@ def outline_language(config: PreTrainedConfig, dtype: str) -> PreTrainedModel:
         dtype: Of its weights. ``auto`` takes what its configuration says, float32 if it is silent.
 
     Raises:
-        ValueError: If torch has no such dtype.
+        UserError: If torch has no such dtype.
     """
     named = config.dtype or torch.float32 if dtype == "auto" else getattr(torch, dtype, None)
     if not isinstance(named, torch.dtype):
-        raise ValueError(f"language_dtype={dtype!r} is not auto, float32, bfloat16 or float16.")
+        raise UserError(f"language_dtype={dtype!r} is not auto, float32, bfloat16 or float16.")
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, dtype=named)
 
@@ -60,13 +61,13 @@ def check_weights(config: VisionConfig) -> None:
     """Make sure that open_clip would find weights for a built-in model, without asking for them.
 
     Raises:
-        ValueError: If it would not.
+        UserError: If it would not.
     """
     schema, name = parse_model_name(config.name)
     tags = open_clip.list_pretrained_tags_by_model(name)
     weights = config.pretrained
     if schema is None and weights not in tags and not Path(weights or "").is_file():
-        raise ValueError(
+        raise UserError(
             f"open_clip has no weights vision.pretrained={weights!r} for "
             f"vision.name={config.name!r}; it has {', '.join(tags) or 'none for that name'}."
         )
@@ -79,7 +80,7 @@ def outline_vision(config: VisionConfig) -> FrozenVision:
         config: As ``load_vision`` takes it.
 
     Raises:
-        ValueError: If open_clip knows no such model, or no weights for it.
+        UserError: If open_clip knows no such model, or no weights for it.
     """
     check_weights(config)
     schema, name = parse_model_name(config.name)
@@ -95,7 +96,7 @@ def outline_vision(config: VisionConfig) -> FrozenVision:
             device="meta",
         )
     except (RuntimeError, OSError) as error:
-        raise ValueError(f"open_clip cannot build vision.name={config.name!r}: {error}") from error
+        raise UserError(f"open_clip cannot build vision.name={config.name!r}: {error}") from error
     return FrozenVision(config, model.get_submodule("visual"))
 
 
@@ -107,7 +108,7 @@ def outline(config: MiniFlamingoConfig, dtype: str = "auto") -> MiniFlamingo:
         dtype: Of the frozen language model's weights.
 
     Raises:
-        ValueError: If the configuration of a frozen part cannot be found or used.
+        UserError: If the configuration of a frozen part cannot be found or used.
     """
     language = outline_language(read_language_config(config.language), dtype)
     with torch.device("meta"):

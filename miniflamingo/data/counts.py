@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from rich.table import Table
 
 from miniflamingo.data.dropped import FILTERS, REASONS
+from miniflamingo.errors import UserError
 from miniflamingo.terminal import as_markup
 
 LEAST_READ = 100
@@ -24,7 +25,7 @@ def check_bad_share(name: str, counts: Mapping[str, int], most: float) -> None:
         most: Share of bad samples, and of broken shards, that is allowed.
 
     Raises:
-        ValueError: If there are more.
+        UserError: If there are more.
     """
     bad = {reason: counts[reason] for reason in counts if reason in REASONS.keys() - FILTERS}
     broken = {"broken_shard": counts.get("broken_shard", 0)}
@@ -32,7 +33,7 @@ def check_bad_share(name: str, counts: Mapping[str, int], most: float) -> None:
         number, total = sum(reasons.values()), counts.get(of, 0)
         if total >= LEAST_READ and number > most * total:
             found = ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items()))
-            raise ValueError(
+            raise UserError(
                 f"source {name!r}: {number} of {total} {what} are bad ({found}), more than "
                 f"most_bad={most} allows; the log names some. Look at the shards, or raise "
                 f"data.sources.{name}.most_bad."

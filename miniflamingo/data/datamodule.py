@@ -21,6 +21,7 @@ from miniflamingo.data.state import SourceState, merge, pack_state, unpack_state
 from miniflamingo.data.stream import BatchStream, check_readers
 from miniflamingo.data.validation import ValidationStream
 from miniflamingo.data.workers import obey_parent_alone
+from miniflamingo.errors import UserError
 
 
 def find_sources(sources: Mapping[str, SourceConfig], readers: int) -> dict[str, list[str]]:
@@ -31,10 +32,10 @@ def find_sources(sources: Mapping[str, SourceConfig], readers: int) -> dict[str,
         readers: Ranks times workers.
 
     Raises:
-        ValueError: If there are no sources, or one has no shards or fewer than readers.
+        UserError: If there are no sources, or one has no shards or fewer than readers.
     """
     if not sources:
-        raise ValueError("data.sources is empty; name at least one source of documents.")
+        raise UserError("data.sources is empty; name at least one source of documents.")
     shards = {}
     for name, source in sources.items():
         shards[name] = find_shards(source.urls)
@@ -75,7 +76,7 @@ class InterleavedData(L.LightningDataModule):
                 weight, or the batch of one source, of a ``sample`` drawn by weight.
 
         Raises:
-            ValueError: If a source has no shards, or fewer than workers.
+            UserError: If a source has no shards, or fewer than workers.
         """
         super().__init__()
         self.processor = processor
@@ -144,7 +145,7 @@ class InterleavedData(L.LightningDataModule):
         """Note what training takes, which is less than what the workers have read.
 
         Raises:
-            ValueError: If more of a source is bad than it allows.
+            UserError: If more of a source is bad than it allows.
         """
         if self.trainer is not None and self.trainer.training:
             for name, part in batch.items():

@@ -11,6 +11,7 @@ from miniflamingo.data.processor import MiniFlamingoProcessor
 from miniflamingo.data.shards import find_shards, read_samples
 from miniflamingo.data.source import SourceConfig
 from miniflamingo.document import Document
+from miniflamingo.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def read_documents(
         processor: Of the model that will read them.
 
     Raises:
-        ValueError: If there are no shards, or nothing usable in them.
+        UserError: If there are no shards, or nothing usable in them.
     """
     source = SourceConfig(urls, batch_size=1)
     documents: list[Document] = []
@@ -40,5 +41,5 @@ def read_documents(
         if len(documents) == count:
             break
     if not documents:
-        raise ValueError(f"the shards {urls!r} hold no usable documents; the log says why.")
+        raise UserError(f"the shards {urls!r} hold no usable documents; the log says why.")
     return documents

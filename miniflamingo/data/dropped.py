@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from miniflamingo.errors import UserError
+
 REASONS = {
     "duplicate_file": "two of its files in the shard have one name",
     "lost": "it waited to be drawn when the run stopped, and its shard no longer gives it",
@@ -33,7 +35,7 @@ FILTERS = frozenset({"too_few_images", "image_too_small", "image_too_narrow"})
 """Those of them by which a source chooses among sound samples."""
 
 
-class Dropped(ValueError):
+class Dropped(UserError):
     """One sample, or one picture, that cannot be used; the others can.
 
     Attributes:

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from miniflamingo.batch import IGNORE
 from miniflamingo.document import Chunk, Document
+from miniflamingo.errors import UserError
 from miniflamingo.tokens import MediaTokens
 
 
@@ -73,12 +74,12 @@ def start_document(
         Those tokens, and the room that is left; infinite without ``max_tokens``.
 
     Raises:
-        ValueError: If there is no room for a tag and one token of text.
+        UserError: If there is no room for a tag and one token of text.
     """
     ids = starting_ids(tokenizer)
     room = math.inf if max_tokens is None else max_tokens - len(ids)
     if room < 2:
-        raise ValueError(
+        raise UserError(
             f"max_tokens={max_tokens} has no room for <image> and a token of its text"
             f"{f' after {len(ids)} that start every text' if ids else ''}. Raise data.max_tokens; "
             "256 is the paper's."
@@ -120,7 +121,7 @@ def encode_document(
         As many ``<image>`` tokens as media, always.
 
     Raises:
-        ValueError: If ``max_tokens`` has no room for a tag and one token of text.
+        UserError: If ``max_tokens`` has no room for a tag and one token of text.
     """
     ids, room = start_document(tokenizer, max_tokens)
     labels = [IGNORE] * len(ids)

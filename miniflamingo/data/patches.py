@@ -18,6 +18,7 @@ from torch import Tensor
 
 from miniflamingo.data.dropped import Dropped
 from miniflamingo.document import Patches
+from miniflamingo.errors import UserError
 
 PATCHES_ENDING = "safetensors"
 
@@ -69,16 +70,16 @@ def stack_patches(media: Sequence[Any], encoder: str | None) -> Tensor:
         (N, F, V, E). Items of fewer frames repeat their last, as clips of pictures do.
 
     Raises:
-        ValueError: If an item is a picture, or was made by another encoder.
+        UserError: If an item is a picture, or was made by another encoder.
     """
     for place, item in enumerate(media):
         if not isinstance(item, Patches):
-            raise ValueError(
+            raise UserError(
                 f"media item {place} of {len(media)} is a picture and others are patch features; a "
                 "batch takes one of the two. Keep pictures and features in sources of their own."
             )
         if item.encoder != encoder:
-            raise ValueError(
+            raise UserError(
                 f"the patch features of media item {place} were made by the image encoder "
                 f"{item.encoder[:12]}, but this model's is {str(encoder)[:12]} (fingerprints of "
                 "weights, stages and preprocessing). Set model.vision to the encoder that the "

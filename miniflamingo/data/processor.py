@@ -19,6 +19,8 @@ from miniflamingo.data.images import Transform, clip_to_pixels
 from miniflamingo.data.media import decode_media
 from miniflamingo.data.patches import stack_patches
 from miniflamingo.document import Document, Patches
+from miniflamingo.errors import UserError
+from miniflamingo.files import read_json
 from miniflamingo.tokens import load_tokenizer, media_tokens
 
 PREPROCESSING_FILE = "preprocessor_config.json"
@@ -79,10 +81,10 @@ class MiniFlamingoProcessor:
 
         Raises:
             UnreadableImage: If a picture does not decode.
-            ValueError: If there are no documents, or patches of another encoder.
+            UserError: If there are no documents, or patches of another encoder.
         """
         if not documents:
-            raise ValueError("there are no documents to encode; give at least one.")
+            raise UserError("there are no documents to encode; give at least one.")
         encoded = [encode_document(doc, self.tokenizer, self.tokens) for doc in documents]
         ids, mask = pad_left([each.input_ids for each in encoded], self.tokens.end_of_chunk)
         pixels, patches = self._media(encoded)
@@ -104,13 +106,13 @@ class MiniFlamingoProcessor:
 
         Raises:
             UnreadableImage: If a picture does not decode.
-            ValueError: If there are no documents, no length to pack them to, or patches of another
+            UserError: If there are no documents, no length to pack them to, or patches of another
                 encoder.
         """
         if not documents:
-            raise ValueError("there are no documents to encode; give at least one.")
+            raise UserError("there are no documents to encode; give at least one.")
         if pack and max_tokens is None:
-            raise ValueError("pack=True needs max_tokens, the length of a row.")
+            raise UserError("pack=True needs max_tokens, the length of a row.")
         encoded = [
             encode_document(doc, self.tokenizer, self.tokens, max_tokens) for doc in documents
         ]
@@ -158,15 +160,15 @@ class MiniFlamingoProcessor:
         """Load what ``save_pretrained`` wrote.
 
         Raises:
-            ValueError: If the folder is not an exported model.
+            UserError: If the folder is not an exported model.
         """
         path = Path(folder) / PREPROCESSING_FILE
         if not path.is_file():
-            raise ValueError(
+            raise UserError(
                 f"{folder} is not an exported MiniFlamingo: {PREPROCESSING_FILE} is missing. "
                 "Give the folder that training exported, runs/NAME/model."
             )
-        settings = json.loads(path.read_text())
+        settings = read_json(path)
         encoder = settings.pop("encoder", None)
         return cls(load_tokenizer(str(folder)), settings, encoder)
 

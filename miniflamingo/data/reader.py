@@ -12,6 +12,7 @@ from typing import NamedTuple
 from miniflamingo.data.dropped import Dropped
 from miniflamingo.data.shards import BrokenShard, RawSample, read_shard
 from miniflamingo.data.shuffle import Part, Ref, Replay, deal, replay, shuffled
+from miniflamingo.errors import UserError
 from miniflamingo.seeding import seeded
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ class Reader:
         A share without any is passed over: the next epoch deals the shards anew.
 
         Raises:
-            ValueError: If no shard of the source holds any.
+            UserError: If no shard of the source holds any.
         """
         empty: set[int] = set()
         while True:
@@ -128,7 +129,7 @@ class Reader:
                 empty.update(part.shard for part in share)
                 if len(empty) == len(self.order.shards):
                     names = list(self.order.shards[:3])
-                    raise ValueError(
+                    raise UserError(
                         f"the shards {names} ... hold no samples that can be read, nor do all "
                         "others of their source. The log says why of each; check data.sources."
                     )

@@ -20,6 +20,7 @@ from webdataset.tariterators import base_plus_ext
 
 from miniflamingo.data.dropped import Dropped
 from miniflamingo.data.urls import find_matches, open_url, scheme_of
+from miniflamingo.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ BROKEN = (
 the others are what it sends."""
 
 
-class BrokenShard(ValueError):
+class BrokenShard(UserError):
     """A shard that cannot be read, or not to its end."""
 
 
@@ -102,14 +103,14 @@ def find_shards(urls: str | list[str]) -> list[str]:
             fsspec opens (``s3://``, ``gs://``); ``*`` globs except in commands and http urls.
 
     Raises:
-        ValueError: If a pattern matches nothing, or what opens it is not installed.
+        UserError: If a pattern matches nothing, or what opens it is not installed.
     """
     shards: list[str] = []
     for pattern in [urls] if isinstance(urls, str) else urls:
         for url in expand_urls(pattern):
             found = find_matches(url)
             if not found:
-                raise ValueError(
+                raise UserError(
                     f"no shards at {url!r}. Check the path, or write the embedded ones with "
                     "`make data`."
                 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from miniflamingo.data.images import MOST_ASPECT
+from miniflamingo.errors import UserError
 
 Layout = Literal["auto", "pairs", "interleaved", "mmc4", "obelics"]
 
@@ -71,7 +72,7 @@ class SourceConfig:
         """Refuse values that would drop or mangle every sample.
 
         Raises:
-            ValueError: Naming the field, what was found and what is possible.
+            UserError: Naming the field, what was found and what is possible.
         """
         least = {
             "batch_size": 1,
@@ -89,11 +90,11 @@ class SourceConfig:
         for name, limit in least.items():
             value = getattr(self, name)
             if value is not None and value < limit:
-                raise ValueError(f"a source's {name} is {value}; it must be at least {limit}.")
+                raise UserError(f"a source's {name} is {value}; it must be at least {limit}.")
         if not 0 <= self.p_next <= 1:
-            raise ValueError(f"a source's p_next is {self.p_next}; it is a probability, 0 to 1.")
+            raise UserError(f"a source's p_next is {self.p_next}; it is a probability, 0 to 1.")
         if self.max_images is not None and self.min_images > self.max_images:
-            raise ValueError(
+            raise UserError(
                 f"a source's min_images is {self.min_images} and its max_images "
                 f"{self.max_images}: no document would be left. Lower min_images."
             )
@@ -107,11 +108,11 @@ def check_frames(sources: Mapping[str, SourceConfig], most: int) -> None:
     """No source may give clips of more frames than the resampler has positions for.
 
     Raises:
-        ValueError: Naming the first that does.
+        UserError: Naming the first that does.
     """
     for name, source in sources.items():
         if source.max_frames > most:
-            raise ValueError(
+            raise UserError(
                 f"data.sources.{name}.max_frames is {source.max_frames}, but "
                 f"model.resampler.max_frames is {most}; raise the one or lower the other."
             )

@@ -18,6 +18,7 @@ from miniflamingo.data.shards import RawSample
 from miniflamingo.data.source import SourceConfig
 from miniflamingo.data.state import SourceState
 from miniflamingo.document import Document
+from miniflamingo.errors import UserError
 from miniflamingo.seeding import seeded
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class BatchStream(IterableDataset[Batch]):
         """Yield this worker's batches; a loader with several workers takes turns among them.
 
         Raises:
-            ValueError: If the source has fewer shards than readers, or nothing usable.
+            UserError: If the source has fewer shards than readers, or nothing usable.
         """
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
@@ -148,13 +149,13 @@ class BatchStream(IterableDataset[Batch]):
         """Name the first dropped samples of each reason in the log.
 
         Raises:
-            ValueError: If not one of so many samples in a row is usable.
+            UserError: If not one of so many samples in a row is usable.
         """
         self.told[dropped.reason] += 1
         if self.told[dropped.reason] <= TOLD:
             log.warning("dropped (%s): %s", dropped.reason, dropped)
         if in_a_row >= MOST_DROPPED:
-            raise ValueError(
+            raise UserError(
                 f"not one of {in_a_row} samples in a row is usable. The last: {dropped}"
             )
 
@@ -169,10 +170,10 @@ def check_readers(num_shards: int, readers: int, source: SourceConfig, name: str
         name: Of the source, for the message.
 
     Raises:
-        ValueError: If there are fewer shards than readers, and none is to be read twice an epoch.
+        UserError: If there are fewer shards than readers, and none is to be read twice an epoch.
     """
     if num_shards < readers and not source.resampled:
-        raise ValueError(
+        raise UserError(
             f"data.sources.{name or 'NAME'}: {num_shards} shards of {source.urls!r} cannot feed "
             f"{readers} readers (ranks x workers). Write more shards, lower data.num_workers, or "
             "set resampled: true to draw shards with replacement."

@@ -12,6 +12,8 @@ from urllib.request import urlopen
 import fsspec
 from webdataset.gopen import gopen
 
+from miniflamingo.errors import UserError
+
 OPENED_HERE = ("http", "https", "pipe", "file")
 """Schemes that need no file system of fsspec's."""
 
@@ -86,7 +88,7 @@ def find_matches(url: str) -> list[str]:
         url: Without braces.
 
     Raises:
-        ValueError: If no installed package opens such urls.
+        UserError: If no installed package opens such urls.
     """
     scheme = scheme_of(url)
     if scheme == "file":
@@ -96,7 +98,7 @@ def find_matches(url: str) -> list[str]:
     try:
         files, pattern = fsspec.url_to_fs(url)
     except (ImportError, ValueError) as error:  # fsspec names the package that is missing
-        raise ValueError(f"cannot open {url!r}: {error}") from error
+        raise UserError(f"cannot open {url!r}: {error}") from error
     if not glob.has_magic(pattern):
         return [url]
     return [files.unstrip_protocol(path) for path in sorted(files.glob(pattern))]

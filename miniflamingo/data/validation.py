@@ -16,6 +16,7 @@ from miniflamingo.data.shards import RawSample, read_shard
 from miniflamingo.data.source import SourceConfig
 from miniflamingo.data.stream import usable_document
 from miniflamingo.document import Document
+from miniflamingo.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class ValidationStream(IterableDataset[Batch]):
 
         Raises:
             BrokenShard: If a shard cannot be read to its end.
-            ValueError: If this rank has not one usable document.
+            UserError: If this rank has not one usable document.
         """
         info = get_worker_info()
         assert info is None or info.num_workers == 1
@@ -80,7 +81,7 @@ class ValidationStream(IterableDataset[Batch]):
                     yield self.processor.batch(batch, self.max_tokens, self.source.pack)
             due.clear()
         if not known:
-            raise ValueError(
+            raise UserError(
                 f"data.validation: not one usable document for rank {self.rank} of "
                 f"{self.world_size} in {self.source.urls!r}; the log says why."
             )

@@ -110,7 +110,7 @@ def draw_window(
 
     Raises:
         Dropped: ``too_few_images``.
-        ValueError: If ``max_tokens`` has no room for a tag and one token of text.
+        UserError: If ``max_tokens`` has no room for a tag and one token of text.
     """
     _, room = start_document(tokenizer, max_tokens)
     sizes = [

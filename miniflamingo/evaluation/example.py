@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from miniflamingo.document import ImageSource
+from miniflamingo.errors import UserError
 from miniflamingo.generation.reader import picture_id
 
 
@@ -59,13 +60,13 @@ def make_example(
         **own: ``facts`` and ``support``.
 
     Raises:
-        ValueError: If no answer is left.
+        UserError: If no answer is left.
     """
     clean = tuple(" ".join(answer.split()) for answer in answers)
     if not votes:
         clean = tuple(filter(None, clean))
     if not any(clean):
-        raise ValueError(
+        raise UserError(
             f"{file}: {key!r} has no answer or caption that is not empty. Write one, or take the "
             "example out."
         )

@@ -43,7 +43,7 @@ def evaluate(
         All predictions, on every rank.
 
     Raises:
-        ValueError: If a prompt and its answer exceed the language model's context.
+        UserError: If a prompt and its answer exceed the language model's context.
     """
     check_fit(run, shots, seeds)
     queries = run.data.queries
@@ -65,7 +65,7 @@ def check_fit(run: Evaluation, shots: Sequence[int], seeds: Sequence[int]) -> No
     """Make sure that all prompts fit the context, before the first is answered.
 
     Raises:
-        ValueError: Saying how many shots fit.
+        UserError: Saying how many shots fit.
     """
     new_tokens = run.task.decoding.max_new_tokens
     if run.task.classify:

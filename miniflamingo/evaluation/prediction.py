@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from miniflamingo.errors import UserError
+from miniflamingo.files import write_whole
+
 CONDITIONS = ("real", "support_shuffled", "query_swapped", "no_media")
 """Which pictures a prompt shows: its own, those of its support in another order, another query's
 in the query's place, or none at all."""
@@ -47,17 +50,15 @@ class Prediction(NamedTuple):
 
 def write_predictions(predictions: Iterable[Prediction], file: Path) -> None:
     """Write one JSON object a line; the file gets its name only when it is complete."""
-    unfinished = file.with_name(file.name + ".part")
-    with unfinished.open("w") as lines:
-        lines.writelines(json.dumps(each._asdict()) + "\n" for each in predictions)
-    unfinished.replace(file)
+    lines = [json.dumps(each._asdict()) + "\n" for each in predictions]
+    write_whole(file, "".join(lines))
 
 
 def read_predictions(file: Path) -> list[Prediction]:
     """Read what ``write_predictions`` wrote.
 
     Raises:
-        ValueError: Naming file and line of what is no prediction.
+        UserError: Naming file and line of what is no prediction.
     """
     predictions = []
     for number, line in enumerate(file.read_text().rstrip("\n").split("\n"), start=1):
@@ -65,7 +66,7 @@ def read_predictions(file: Path) -> list[Prediction]:
             values = json.loads(line)
             predictions.append(Prediction(**{**values, "support": tuple(values["support"])}))
         except (json.JSONDecodeError, TypeError, KeyError) as error:
-            raise ValueError(
+            raise UserError(
                 f"{file}, line {number} is no prediction: {error}. Delete the file to compute it "
                 "again."
             ) from error

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from miniflamingo.data.encode import encode_chunk, starting_ids
 from miniflamingo.document import Chunk, Document
+from miniflamingo.errors import UserError
 from miniflamingo.evaluation.example import Example
 from miniflamingo.evaluation.tasks import Task
 from miniflamingo.generation.reader import Reader, picture_id
@@ -88,7 +89,7 @@ def with_pictures(prompts: Sequence[Prompt], condition: str) -> list[Document]:
             ``query_swapped`` the query picture of the next; any other changes none.
 
     Raises:
-        ValueError: If all queries ask about one picture.
+        UserError: If all queries ask about one picture.
     """
     if condition not in ("support_shuffled", "query_swapped"):
         return [prompt.document for prompt in prompts]
@@ -108,14 +109,14 @@ def next_picture(prompts: Sequence[Prompt], place: int) -> Prompt:
     """The next prompt that asks about another picture, the first following the last.
 
     Raises:
-        ValueError: If there is none.
+        UserError: If there is none.
     """
     picture = picture_id(prompts[place].query.image)
     for step in range(1, len(prompts)):
         other = prompts[(place + step) % len(prompts)]
         if picture_id(other.query.image) != picture:
             return other
-    raise ValueError(
+    raise UserError(
         f"all {len(prompts)} queries ask about the picture of {prompts[place].query.key!r}, so "
         "none can be swapped for another; ask about more with --queries, or pass --looking 0."
     )
@@ -145,7 +146,7 @@ def check_context(reader: Reader, prompts: Sequence[Prompt], new_tokens: int) ->
         new_tokens: Longest answer.
 
     Raises:
-        ValueError: Naming the longest prompt and the number of shots that fits all.
+        UserError: Naming the longest prompt and the number of shots that fits all.
     """
     context = reader.model.language.config.max_position_embeddings
     tokenizer, tokens = reader.processor.tokenizer, reader.processor.tokens
@@ -165,7 +166,7 @@ def check_context(reader: Reader, prompts: Sequence[Prompt], new_tokens: int) ->
         needed.append(totals[-1])
         fitting.append(sum(total <= room for total in totals) - 1)
     if max(needed) > room:
-        raise ValueError(
+        raise UserError(
             f"{prompts[0].shots} shots make prompts of up to {max(needed)} tokens; with "
             f"{new_tokens} for the answer that exceeds the language model's context of {context}. "
             f"At most {max(0, min(fitting))} shots fit every query."

@@ -7,9 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from miniflamingo.errors import UserError
 from miniflamingo.evaluation.example import fingerprint
 from miniflamingo.evaluation.results import model_fingerprint
 from miniflamingo.evaluation.tasks import Task, TaskData
+from miniflamingo.files import read_json, write_whole
 from miniflamingo.model.export import read_config
 
 PAPER = {"text_examples": 2, "support_size": 2048}
@@ -69,7 +71,7 @@ def fingerprints(folder: str | Path, data: TaskData) -> dict[str, str]:
     """Hashes of the exported model, the fingerprints of its frozen parts included, and of the data.
 
     Raises:
-        ValueError: If the folder is no export of a MiniFlamingo.
+        UserError: If the folder is no export of a MiniFlamingo.
     """
     read_config(folder)
     parts = (data.queries, data.support)
@@ -87,15 +89,15 @@ def claim_folder(folder: Path, belongs: dict[str, Any]) -> None:
         belongs: Protocol and fingerprints.
 
     Raises:
-        ValueError: If the folder holds cells of another protocol, model or data.
+        UserError: If the folder holds cells of another protocol, model or data.
     """
     file = folder / "protocol.json"
     text = json.dumps(belongs, indent=2) + "\n"
     if not file.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        write_whole(file, text)
         return
-    found = json.loads(file.read_text())
+    found = read_json(file)
     other = [
         f"{name}: {found.get(part, {}).get(name)!r} there, {value!r} now"
         for part, values in belongs.items()
@@ -103,7 +105,7 @@ def claim_folder(folder: Path, belongs: dict[str, Any]) -> None:
         if found.get(part, {}).get(name) != value
     ]
     if other:
-        raise ValueError(
+        raise UserError(
             f"{folder} holds finished cells of another evaluation ({'; '.join(other)}). Delete it "
             "or choose another --out."
         )

@@ -10,7 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from miniflamingo.errors import UserError
 from miniflamingo.evaluation.summary import Score, Summary
+from miniflamingo.files import write_whole
 from miniflamingo.model.export import CONFIG_FILE, WEIGHTS_FILE
 
 RESULTS_FILE = "results.json"
@@ -83,20 +85,18 @@ def write_results(results: Results, folder: Path) -> None:
         each._asdict() | {"scores": {n: s._asdict() for n, s in each.scores.items()}}
         for each in results.summaries
     ]
-    unfinished = folder / f"{RESULTS_FILE}.part"
-    unfinished.write_text(json.dumps(values, indent=2) + "\n")
-    unfinished.replace(folder / RESULTS_FILE)
+    write_whole(folder / RESULTS_FILE, json.dumps(values, indent=2) + "\n")
 
 
 def read_results(folder: Path) -> Results:
     """Read what ``write_results`` wrote.
 
     Raises:
-        ValueError: If the folder has no such file, or it is of another kind.
+        UserError: If the folder has no such file, or it is of another kind.
     """
     file = folder / RESULTS_FILE
     if not file.is_file():
-        raise ValueError(f"there is no {file}. Give the --out folder of miniflamingo fewshot.")
+        raise UserError(f"there is no {file}. Give the --out folder of miniflamingo fewshot.")
     try:
         values = json.loads(file.read_text())
         values.pop("protocol_hash")
@@ -106,6 +106,6 @@ def read_results(folder: Path) -> Results:
         ]
         return Results(**values)
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{file} is no result of this version of miniflamingo fewshot: {error}. Run it again."
         ) from error

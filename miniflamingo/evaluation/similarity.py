@@ -19,6 +19,7 @@ from torch import Tensor
 
 from miniflamingo.data.images import UnreadableImage, load_image
 from miniflamingo.evaluation.example import Example
+from miniflamingo.files import whole_file
 from miniflamingo.generation.reader import picture_id
 from miniflamingo.model.config import VisionConfig
 from miniflamingo.model.vision import create_model
@@ -106,7 +107,6 @@ def clip_features(
                 features[picture_id(each.image)] = vector.clone()
             progress(len(part))
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(".part")
-    save_file(features, unfinished)
-    unfinished.replace(file)
+    with whole_file(file) as unfinished:
+        save_file(features, unfinished)
     return features

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from miniflamingo.bootstrap import Statistic, interval, mean_of, once
+from miniflamingo.bootstrap import Statistic, interval, mean_of, once, wilson_interval
 from miniflamingo.evaluation.metrics.answers import Answered
 from miniflamingo.evaluation.metrics.table import metric_for
 from miniflamingo.evaluation.prediction import Prediction
@@ -34,8 +34,9 @@ class Score(NamedTuple):
     Attributes:
         mean: Over seeds.
         sd: Standard deviation over seeds (of a sample); None with one seed.
-        low: Lower end of the 95% bootstrap interval over queries, each set that is drawn scored by
-            the mean over seeds; None for scores that were computed apart (METEOR, CLIPScore).
+        low: Lower end of the 95% interval over queries: Wilson's for shares of queries, for all
+            else a bootstrap's, each set that is drawn scored by the mean over seeds; None for
+            scores that were computed apart (METEOR, CLIPScore).
         high: Upper end.
     """
 
@@ -183,12 +184,32 @@ def cell_scores(cells: Sequence[Cell], metric: str) -> dict[str, Score]:
         return np.stack([np.mean([scores[name] for scores in found], axis=0) for name in names])
 
     low, high, _ = interval(averaged, size)  # (names,) both
-    return {
+    found = {
         name: over_seeds([float(scores[name][0]) for scores in each])._replace(
             low=float(low[place]), high=float(high[place])
         )
         for place, name in enumerate(names)
     }
+    for name in shares_of(cells, metric):
+        # Seeds ask the same queries again: they add nothing to how many there are.
+        ends = wilson_interval(found[name].mean, size)
+        found[name] = found[name]._replace(low=ends[0], high=ends[1])
+    return found
+
+
+def shares_of(cells: Sequence[Cell], metric: str) -> list[str]:
+    """Name the scores that are shares of queries answered right, wrong being the only other way.
+
+    Args:
+        cells: Seeds of the same queries.
+        metric: As a task names it.
+    """
+    rule = metric_for(metric)
+    names = list(cells[0][0].facts)
+    own = np.concatenate([rule.statistics(answers_of(cell))[0] for cell in cells])
+    if rule.headline_is_mean and np.isin(own, (0.0, 1.0)).all():
+        names.append(rule.headline)
+    return names
 
 
 def with_more_scores(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -12,9 +11,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from miniflamingo.errors import UserError
 from miniflamingo.evaluation.example import Example
 from miniflamingo.evaluation.layouts.source import check_source, read_source
 from miniflamingo.evaluation.metrics.table import CLASSIFYING, metric_for
+from miniflamingo.files import read_json
 from miniflamingo.generation.complete import Decoding
 from miniflamingo.generation.reader import picture_id
 
@@ -83,25 +84,25 @@ def load_task(name: str) -> Task:
     """Read a task by its name (``configs/tasks/NAME.yaml``) or file.
 
     Raises:
-        ValueError: If there is no such file, or its fields are not those of ``Task``.
+        UserError: If there is no such file, or its fields are not those of ``Task``.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else TASKS / f"{name}.yaml"
     if not path.is_file():
         known = sorted(each.stem for each in TASKS.glob("*.yaml"))
-        raise ValueError(f"no task file {path}; known tasks: {', '.join(known) or 'none'}.")
+        raise UserError(f"no task file {path}; known tasks: {', '.join(known) or 'none'}.")
     values = yaml.safe_load(path.read_text())
     if not isinstance(values, dict):
-        raise ValueError(f"{path} holds no fields; see configs/tasks/embedded.yaml.")
+        raise UserError(f"{path} holds no fields; see configs/tasks/embedded.yaml.")
     unknown = values.keys() - {each.name for each in fields(Task)}
     missing = {"name", "queries"} - values.keys()
     if unknown or missing:
-        raise ValueError(
+        raise UserError(
             f"{path}: unknown fields {sorted(unknown)}, missing fields {sorted(missing)}."
         )
     try:
         task = Task(**{**values, "decoding": Decoding(**values.get("decoding", {}))})
     except TypeError as error:
-        raise ValueError(f"{path}: field 'decoding': {error}") from error
+        raise UserError(f"{path}: field 'decoding': {error}") from error
     check_task(task, path)
     return task
 
@@ -110,36 +111,36 @@ def check_task(task: Task, path: Path) -> None:
     """The parts of a task must fit together.
 
     Raises:
-        ValueError: Naming file and field.
+        UserError: Naming file and field.
     """
     for name, source in (("queries", task.queries), ("support", task.support)):
         try:
             if source is not None:
                 check_source(source)
         except ValueError as error:
-            raise ValueError(f"{path}: field {name!r}: {error}") from error
+            raise UserError(f"{path}: field {name!r}: {error}") from error
     if not task.template.endswith("{answer}") or task.template.count("{answer}") != 1:
-        raise ValueError(
+        raise UserError(
             f"{path}: field 'template' is {task.template!r}; it must end with {{answer}}, once: "
             "a prompt ends where the answer begins."
         )
     names = {name for _, name, _, _ in Formatter().parse(task.template) if name is not None}
     if names - {"question", "answer"}:
-        raise ValueError(
+        raise UserError(
             f"{path}: field 'template' is {task.template!r}; it knows {{question}} and {{answer}} "
             "alone. Write other braces twice."
         )
     try:
         metric_for(task.metric)
     except ValueError as error:
-        raise ValueError(f"{path}: field 'metric': {error}") from error
+        raise UserError(f"{path}: field 'metric': {error}") from error
     if task.classify and task.metric not in CLASSIFYING:
-        raise ValueError(
+        raise UserError(
             f"{path}: a task that classifies has metric: {' or '.join(CLASSIFYING)}, not "
             f"{task.metric}."
         )
     if task.metric == "roc_auc" and not task.classify:
-        raise ValueError(
+        raise UserError(
             f"{path}: metric: roc_auc is of two classes' log-likelihoods; add classify: true."
         )
 
@@ -152,7 +153,7 @@ def load_data(task: Task, limit: int | None = None) -> TaskData:
         limit: At most so many queries, the same ones each time.
 
     Raises:
-        ValueError: If files are missing, an example or picture is, an id is there twice, or a query
+        UserError: If files are missing, an example or picture is, an id is there twice, or a query
             is in its own support set.
     """
     queries = read_source(task.queries)
@@ -166,7 +167,7 @@ def load_data(task: Task, limit: int | None = None) -> TaskData:
     check_facts(queries, vocabulary)
     for each in (*queries, *support):
         if isinstance(each.image, Path) and not each.image.is_file():
-            raise ValueError(
+            raise UserError(
                 f"{each.file}: the picture {each.image} of {each.key!r} is not there. Correct the "
                 f"field 'images' of the task {task.name!r}, or take the example out."
             )
@@ -185,14 +186,14 @@ def check_leaks(queries: Sequence[Example], support: Sequence[Example]) -> None:
     """No query's picture may be among its support set: the prompt would give the answer away.
 
     Raises:
-        ValueError: Naming file and id.
+        UserError: Naming file and id.
     """
     shared = {picture_id(each.image): each for each in support}
     for query in queries:
         picture = picture_id(query.image)
         own = {picture_id(each.image): each for each in query.support}
         if leak := (own or shared).get(picture):
-            raise ValueError(
+            raise UserError(
                 f"{query.file}: the picture of query {query.key!r} is also that of {leak.key!r} in "
                 f"its support set ({leak.file}), which would give the answer away. Take it out of "
                 "one of the two."
@@ -203,12 +204,12 @@ def check_two_classes(task: Task, classes: Sequence[str], queries: Sequence[Exam
     """ROC AUC needs two classes, and queries of both.
 
     Raises:
-        ValueError: Naming task and classes.
+        UserError: Naming task and classes.
     """
     asked = sorted({answer for query in queries for answer in query.answers})
     if task.metric == "roc_auc" and not len(classes) == len(asked) == 2:
         shown = ", ".join(map(repr, classes[:4])) + (", ..." if len(classes) > 4 else "")
-        raise ValueError(
+        raise UserError(
             f"task {task.name!r}: metric: roc_auc is of two classes, both of them among the "
             f"queries; its examples have {len(classes)} ({shown}), its queries {len(asked)}. Set "
             "metric: accuracy, or correct the task's files."
@@ -219,12 +220,12 @@ def check_facts(queries: Sequence[Example], vocabulary: Vocabulary) -> None:
     """Every query needs the facts that the vocabulary can find.
 
     Raises:
-        ValueError: Naming the first query without one, and the fact.
+        UserError: Naming the first query without one, and the fact.
     """
     for query in queries:
         missing = vocabulary.keys() - query.facts.keys()
         if missing:
-            raise ValueError(
+            raise UserError(
                 f"{query.file}: the json of {query.key!r} lacks the facts {sorted(missing)} that "
                 "the task's vocabulary scores; add them under 'facts' or take them out of the "
                 "vocabulary."
@@ -235,12 +236,12 @@ def check_shots(data: TaskData, shots: Sequence[int]) -> None:
     """Every query needs as many support examples as the largest number of shots.
 
     Raises:
-        ValueError: If a support set is smaller.
+        UserError: If a support set is smaller.
     """
     smallest = min(data.queries, key=lambda query: len(data.support_of(query)))
     available = len(data.support_of(smallest))
     if max(shots) > available:
-        raise ValueError(
+        raise UserError(
             f"--shots asks for {max(shots)} but the support set of {smallest.key!r} holds "
             f"{available} examples; ask for at most {available}."
         )
@@ -250,14 +251,14 @@ def load_vocabulary(task: Task) -> Vocabulary:
     """Read the words that mention facts; empty if the task scores none.
 
     Raises:
-        ValueError: If the task names a file that is not there.
+        UserError: If the task names a file that is not there.
     """
     if task.vocabulary is None:
         return {}
     path = Path(task.vocabulary)
     if not path.is_file():
-        raise ValueError(
+        raise UserError(
             f"task {task.name!r}: there is no vocabulary file {path}. Correct the task's field "
             "'vocabulary', or leave it out to score captions alone."
         )
-    return json.loads(path.read_text())
+    return read_json(path)

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from miniflamingo.errors import UserError
 from miniflamingo.model.gated_xattn import GatedCrossAttention, pick_rows
 from miniflamingo.model.media_mask import Reading
 from miniflamingo.model.resampler import PerceiverResampler, ResamplerAttention
@@ -94,7 +95,7 @@ def resampler_attention(resampler: PerceiverResampler, patches: Tensor) -> list[
         frame, then of the latents. Rows sum to 1.
 
     Raises:
-        ValueError: If a media item has more frames than the resampler has positions for.
+        UserError: If a media item has more frames than the resampler has positions for.
     """
     layers = [m for m in resampler.modules() if isinstance(m, ResamplerAttention)]
     with entering(layers) as heard:
@@ -106,10 +107,10 @@ def check_layers(resampler: PerceiverResampler) -> None:
     """Looking needs attention.
 
     Raises:
-        ValueError: If the resampler has no layers.
+        UserError: If the resampler has no layers.
     """
     if not resampler.layers:
-        raise ValueError(
+        raise UserError(
             "this model's resampler has no layers (resampler.depth: 0): it adds the mean of the "
             "patches to its latents, and there is no attention to look at."
         )

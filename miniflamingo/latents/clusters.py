@@ -22,6 +22,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torch import Tensor
 
 from miniflamingo.bootstrap import mean_interval
+from miniflamingo.errors import UserError
 from miniflamingo.latents.attention import assign_patches, resampler_attention
 from miniflamingo.model.resampler import PerceiverResampler
 
@@ -140,10 +141,10 @@ def cluster_agreement(
         ``untrained`` resampler; ``chance``, the trained assignment on shuffled patches.
 
     Raises:
-        ValueError: If the resampler has no layers, or there are fewer than two pictures.
+        UserError: If the resampler has no layers, or there are fewer than two pictures.
     """
     if not resampler.layers or len(patches) < 2:
-        raise ValueError(
+        raise UserError(
             f"a resampler of {len(resampler.layers)} layers and {len(patches)} pictures: agreement "
             "needs a layer at least, and two pictures for an interval."
         )

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from torch import Tensor
 
+from miniflamingo.errors import UserError
 from miniflamingo.latents.geometry import (
     dead_latents,
     distances,
@@ -175,10 +176,10 @@ def draw_film(history: History, file: Path) -> None:
         file: PNG to write.
 
     Raises:
-        ValueError: If they hold none.
+        UserError: If they hold none.
     """
     if not len(history.snapshots[0].maps):
-        raise ValueError(
+        raise UserError(
             "the run's snapshots hold no attention maps, so there is no film to draw: its "
             "resampler has no layers."
         )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from miniflamingo.batch import Batch
+from miniflamingo.errors import UserError
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.gated_xattn import GatedCrossAttention
 
@@ -63,11 +64,11 @@ def without_latent(model: MiniFlamingo, latent: int) -> Any:
         A context.
 
     Raises:
-        ValueError: If the resampler has no such latent, or no other.
+        UserError: If the resampler has no such latent, or no other.
     """
     count = model.resampler.tokens_per_item
     if not 0 <= latent < count or count == 1:
-        raise ValueError(
+        raise UserError(
             f"latent {latent} cannot be left out of {count}; they count from 0 and one must stay."
         )
     kept = [other for other in range(count) if other != latent]

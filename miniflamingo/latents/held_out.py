@@ -9,6 +9,7 @@ from tqdm import tqdm
 from miniflamingo.batch import Batch
 from miniflamingo.data.processor import MiniFlamingoProcessor
 from miniflamingo.document import Chunk, Document
+from miniflamingo.errors import UserError
 from miniflamingo.model.flamingo import MiniFlamingo
 
 
@@ -39,17 +40,17 @@ def encode_pictures(
         (N, F, C, h, w) pixels and (N, F, V, E) patches, on the CPU.
 
     Raises:
-        ValueError: If the documents hold no pictures, or patch features in their place.
+        UserError: If the documents hold no pictures, or patch features in their place.
     """
     media = [chunk.image for each in documents for chunk in each.chunks if chunk.image is not None]
     if not media:
-        raise ValueError(f"none of {len(documents)} documents holds a picture to encode.")
+        raise UserError(f"none of {len(documents)} documents holds a picture to encode.")
     pixels, patches = [], []
     for start in tqdm(range(0, min(count, len(media)), batch_size), "encoding", leave=False):
         some = media[start : min(start + batch_size, count)]
         inputs = processor([Document([Chunk(image)]) for image in some])
         if "pixels" not in inputs:
-            raise ValueError(
+            raise UserError(
                 "these shards hold patch features in the place of pictures, and there is nothing "
                 "to lay a map on; give the shards that the features were made of."
             )

@@ -11,6 +11,7 @@ from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
+from miniflamingo.errors import UserError
 from miniflamingo.latents.attention import on_patches, resampler_attention
 from miniflamingo.latents.grid import patch_grid
 from miniflamingo.latents.held_out import patches_of
@@ -72,10 +73,10 @@ class LatentsHistory(L.Callback):
             every: Optimiser steps between snapshots.
 
         Raises:
-            ValueError: If it is less than one.
+            UserError: If it is less than one.
         """
         if every < 1:
-            raise ValueError(f"LatentsHistory.every is {every}; give a number of steps, 1 or more.")
+            raise UserError(f"LatentsHistory.every is {every}; give a number of steps, 1 or more.")
         self.every = every
         self.patches = torch.empty(0)
 
@@ -83,14 +84,14 @@ class LatentsHistory(L.Callback):
         """Choose the first validation picture, and look at it with the latents as drawn.
 
         Raises:
-            ValueError: If the validation documents hold none.
+            UserError: If the validation documents hold none.
         """
         model = pl_module.model
         assert isinstance(model, MiniFlamingo)
         batches = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
         batch = next((each for each in batches if each.num_media), None)
         if batch is None:
-            raise ValueError(
+            raise UserError(
                 "LatentsHistory looks at the first validation picture, but data.validation holds "
                 "texts alone. Name shards with pictures there, or leave the callback out."
             )

@@ -87,7 +87,7 @@ def look_at(
 
     Raises:
         UnreadableImage: If a picture does not decode.
-        ValueError: If the encoder's patches form no grid, there are more frames than the
+        UserError: If the encoder's patches form no grid, there are more frames than the
             resampler has positions for, or it has no layers.
     """
     check_layers(model.resampler)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from miniflamingo.errors import UserError
 from miniflamingo.latents.attention import assign_patches, on_patches, share_on_patches
 from miniflamingo.latents.look import Look
 from miniflamingo.latents.tiles import Picture, cluster_tile, heat_tile, in_a_row, scaled
@@ -107,10 +108,10 @@ def draw_layer(look: Look, layer: int, file: Path) -> None:
         file: PNG to write.
 
     Raises:
-        ValueError: If there is no such layer.
+        UserError: If there is no such layer.
     """
     if not 0 <= layer < len(look.layers):
-        raise ValueError(
+        raise UserError(
             f"there is no resampler layer {layer}: this one has {len(look.layers)}, counted from 0."
         )
     weights = look.layers[layer][None]  # (1, H, Q, P + Q)

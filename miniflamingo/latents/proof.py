@@ -140,7 +140,7 @@ def prove(
 
     Raises:
         UnreadableImage: If a picture does not decode.
-        ValueError: If the resampler has no layers.
+        UserError: If the resampler has no layers.
     """
     check_layers(model.resampler)
     prompts = [processor([Document([Chunk(image)])]) for image in (a, b)]

@@ -15,6 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from miniflamingo.errors import UserError
+
 FOLDER = "latents"
 """In a run's folder."""
 PICTURE = "picture.safetensors"
@@ -91,13 +93,13 @@ def read_history(run: Path) -> History:
         run: The run's folder, ``runs/NAME``.
 
     Raises:
-        ValueError: If the folder is missing or holds no history.
+        UserError: If the folder is missing or holds no history.
     """
     if not run.is_dir():
-        raise ValueError(f"there is no run {run}; give the folder of a training run, runs/NAME.")
+        raise UserError(f"there is no run {run}; give the folder of a training run, runs/NAME.")
     files = sorted((run / FOLDER).glob("step*.safetensors"))
     if not files or not (run / FOLDER / PICTURE).is_file():
-        raise ValueError(
+        raise UserError(
             f"the run {run} kept no history of its latents: {run / FOLDER} holds no snapshots. "
             "Train with the callback miniflamingo.latents.history.LatentsHistory in "
             "trainer.callbacks."

@@ -11,6 +11,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from miniflamingo.data.datamodule import InterleavedData
+from miniflamingo.errors import UserError
 from miniflamingo.latents.held_out import patches_of
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.resampler import PerceiverResampler
@@ -29,14 +30,14 @@ def cluster_centres(resampler: PerceiverResampler, patches: Tensor, seed: int = 
         (Q, W).
 
     Raises:
-        ValueError: If there are fewer patches than latents.
+        UserError: If there are fewer patches than latents.
     """
     points = (
         resampler.project(resampler.standardised(patches)).flatten(0, -2).float().cpu()
     )  # (points, W)
     count = len(resampler.latents)
     if len(points) < count:
-        raise ValueError(
+        raise UserError(
             f"{len(points)} patches have no {count} clusters; take more pictures than that."
         )
     found = KMeans(count, n_init="auto", random_state=seed).fit(points.numpy())
@@ -64,7 +65,7 @@ class LatentsFromClusters(L.Callback):
         """Encode pictures, standardise by them, cluster.
 
         Raises:
-            ValueError: If the pictures have too few patches.
+            UserError: If the pictures have too few patches.
         """
         if stage != "fit" or trainer.ckpt_path is not None:
             return

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from miniflamingo.errors import UserError
 from miniflamingo.tokens import MediaTokens
 
 
@@ -140,7 +141,7 @@ class MiniFlamingoConfig(PreTrainedConfig):
             **kwargs: Passed to the base class, which calls this when it reads a file.
 
         Raises:
-            ValueError: If a section is no mapping, or has a field that does not exist.
+            UserError: If a section is no mapping, or has a field that does not exist.
         """
         sections = {
             name: section_from(kind, name, config_dict[name])
@@ -173,21 +174,21 @@ def section_from(kind: type[Section], name: str, values: Any) -> Section:
         values: Values by name of the field, or the finished section.
 
     Raises:
-        ValueError: If the values are no mapping, or not those of the dataclass.
+        UserError: If the values are no mapping, or not those of the dataclass.
     """
     if isinstance(values, kind):
         return values
     if not isinstance(values, Mapping):
-        raise ValueError(f"{name}={values!r} in a model's configuration must be a mapping.")
+        raise UserError(f"{name}={values!r} in a model's configuration must be a mapping.")
     known = [field.name for field in fields(kind)]
     unknown = sorted(values.keys() - set(known))
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"{name}.{unknown[0]} in a model's configuration is unknown; {name} has "
             f"{', '.join(known)}. Mend the name, or load the model with the version that wrote it."
         )
     if name == "vision" and "name" not in values:
-        raise ValueError("vision.name is missing in a model's configuration; name the encoder.")
+        raise UserError("vision.name is missing in a model's configuration; name the encoder.")
     return kind(**values)
 
 

@@ -15,6 +15,7 @@ from transformers import (
     SuppressTokensLogitsProcessor,
 )
 
+from miniflamingo.errors import UserError
 from miniflamingo.tokens import MediaTokens
 
 
@@ -74,11 +75,11 @@ def check_decoding(
         cache: ``past_key_values`` that the user gave, or None.
 
     Raises:
-        ValueError: If the prompt is to be read in pieces, or goes on from a cache without the text
+        UserError: If the prompt is to be read in pieces, or goes on from a cache without the text
             that the cache was made from.
     """
     if config.prefill_chunk_size is not None:
-        raise ValueError(
+        raise UserError(
             f"prefill_chunk_size={config.prefill_chunk_size}: a prompt with media is read in one "
             "piece, because each token must know which media stand before it. Leave it out."
         )
@@ -87,7 +88,7 @@ def check_decoding(
     length, known = input_ids.shape[1], cache.get_seq_length()
     masked = length if attention_mask is None else attention_mask.shape[1]
     if length <= known or masked > length:
-        raise ValueError(
+        raise UserError(
             f"input_ids of {length} tokens go on from past_key_values of {known}: give the whole "
             "text with all of its media, of which only the new tokens are read. Which media a new "
             "token reads follows from the text before it."
@@ -103,13 +104,13 @@ def check_room(config: GenerationConfig, length: int, positions: int | None) -> 
         positions: Size of the table; None if there is none.
 
     Raises:
-        ValueError: If they may be.
+        UserError: If they may be.
     """
     if positions is None:
         return
     new = config.max_new_tokens or max(0, (config.max_length or 0) - length)
     if length + new > positions:
-        raise ValueError(
+        raise UserError(
             f"a prompt of {length} tokens and up to {new} new ones do not fit the {positions} "
             "positions that the language model has learned. Show fewer or shorter examples, or "
             "lower max_new_tokens."

@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from miniflamingo.errors import UserError
+from miniflamingo.files import read_json, whole_file, write_whole
 from miniflamingo.model.config import MiniFlamingoConfig
 from miniflamingo.model.gather import whole
 from miniflamingo.model.vision import FrozenVision
@@ -115,29 +117,28 @@ def save(model: PreTrainedModel, folder: str | Path, is_main_process: bool) -> N
     if model.config.fingerprints is None:
         model.config.fingerprints = fingerprints(model)
     model.config.save_pretrained(path)
-    unfinished = path / f"{WEIGHTS_FILE}.part"
-    save_file(weights, unfinished, metadata={"format": "pt"})
-    unfinished.replace(path / WEIGHTS_FILE)
+    with whole_file(path / WEIGHTS_FILE) as unfinished:
+        save_file(weights, unfinished, metadata={"format": "pt"})
     trained = sum(value.numel() for value in weights.values())
-    (path / "README.md").write_text(model_card(model.config, trained))
+    write_whole(path / "README.md", model_card(model.config, trained))
 
 
 def read_config(folder: str | Path) -> MiniFlamingoConfig:
     """Read the configuration of an exported folder.
 
     Raises:
-        ValueError: If the folder is no export of a MiniFlamingo.
+        UserError: If the folder is no export of a MiniFlamingo.
     """
     path = Path(folder)
     missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (path / name).is_file()]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"{folder} is not an exported MiniFlamingo: {', '.join(missing)} is missing. "
             "Give the folder that training exported, runs/NAME/model."
         )
-    found = json.loads((path / CONFIG_FILE).read_text()).get("model_type")
+    found = read_json(path / CONFIG_FILE).get("model_type")
     if found != MiniFlamingoConfig.model_type:
-        raise ValueError(
+        raise UserError(
             f"{path / CONFIG_FILE} describes a model of type {found!r}, "
             f"expected {MiniFlamingoConfig.model_type!r}."
         )
@@ -148,7 +149,7 @@ def check_fingerprints(model: PreTrainedModel, folder: str | Path) -> None:
     """Make sure the frozen parts are the ones that the model was trained with.
 
     Raises:
-        ValueError: If one is not.
+        UserError: If one is not.
     """
     assert isinstance(model.config, MiniFlamingoConfig)
     config = model.config
@@ -156,7 +157,7 @@ def check_fingerprints(model: PreTrainedModel, folder: str | Path) -> None:
         expected = (config.fingerprints or {}).get(part)
         if found != expected:
             name = config.language if part == "language" else config.vision.name
-            raise ValueError(
+            raise UserError(
                 f"the frozen {part} model at {name!r} is not the one that {folder} was trained "
                 f"with (fingerprint {found[:12]}, expected {str(expected)[:12]}). "
                 f"Put the original there, or name its place in {Path(folder) / CONFIG_FILE}."
@@ -167,7 +168,7 @@ def load_own_weights(model: nn.Module, file: Path) -> None:
     """Load exactly the weights that are the model's own.
 
     Raises:
-        ValueError: Listing missing, unexpected and misshapen weights.
+        UserError: Listing missing, unexpected and misshapen weights.
     """
     found, expected = load_file(file), own_state_dict(model)
     lines = [f"missing: {name}" for name in sorted(expected.keys() - found.keys())]
@@ -178,5 +179,5 @@ def load_own_weights(model: nn.Module, file: Path) -> None:
         if found[name].shape != expected[name].shape
     ]
     if lines:
-        raise ValueError(f"{file} does not fit its config.json:\n  " + "\n  ".join(lines))
+        raise UserError(f"{file} does not fit its config.json:\n  " + "\n  ".join(lines))
     model.load_state_dict(found, strict=False)

@@ -73,7 +73,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             vision: Image encoder.
 
         Raises:
-            ValueError: If the language model cannot take media.
+            UserError: If the language model cannot take media.
         """
         super().__init__(config)
         xattn = config.xattn
@@ -99,7 +99,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             dtype: Precision of the frozen language model.
 
         Raises:
-            ValueError: If a frozen part cannot be found or used.
+            UserError: If a frozen part cannot be found or used.
         """
         language = load_language(config.language, dtype, config.language_bits)
         config.text_config = language.config  # one object: both are told of another kernel
@@ -129,7 +129,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             dtype: Precision of the frozen language model; ``auto`` as it was saved.
 
         Raises:
-            ValueError: If the folder is no export, a weight is missing or unexpected, or a frozen
+            UserError: If the folder is no export, a weight is missing or unexpected, or a frozen
                 part is not the one that the model was trained with.
         """
         model = cls.build(export.read_config(folder), dtype)
@@ -184,7 +184,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             (N, Q, W).
 
         Raises:
-            ValueError: If pixels or patches do not fit the encoder or are not finite.
+            UserError: If pixels or patches do not fit the encoder or are not finite.
         """
         return self.resampler(self._patches(pixels, patches))
 
@@ -203,7 +203,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             zeros, N = 1, that no token reads: so all ranks of a training run use the same weights.
 
         Raises:
-            ValueError: If pixels or patches do not fit the encoder or are not finite.
+            UserError: If pixels or patches do not fit the encoder or are not finite.
         """
         if patches is not None and not len(patches):
             patches = patches.new_zeros(1, 1, 1, len(self.resampler.patch_mean))
@@ -307,7 +307,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             **kwargs: Passed to the language model.
 
         Raises:
-            ValueError: If media and ``<image>`` tokens do not match, or media are unusable.
+            UserError: If media and ``<image>`` tokens do not match, or media are unusable.
         """
         if labels is not None:
             read = self.read_labelled(
@@ -406,7 +406,7 @@ class MiniFlamingo(PreTrainedModel, GenerationMixin):
             object whose ``sequences`` are.
 
         Raises:
-            ValueError: If media and ``<image>`` tokens do not match, or media are unusable.
+            UserError: If media and ``<image>`` tokens do not match, or media are unusable.
         """
         settings = resolved(kwargs, self.generation_config)
         check_decoding(settings, input_ids, attention_mask, kwargs.get("past_key_values"))

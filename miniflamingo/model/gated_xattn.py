@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from miniflamingo.errors import UserError
 from miniflamingo.model.attention import attend, feed_forward, split_heads
 from miniflamingo.model.config import XattnConfig
 from miniflamingo.model.media_mask import Reading
@@ -62,11 +63,11 @@ class GatedCrossAttention(nn.Module):
         """Make a block.
 
         Raises:
-            ValueError: If gates are to be closed where there are none.
+            UserError: If gates are to be closed where there are none.
         """
         super().__init__()
         if config.gate == "none" and config.start == "closed_gates":
-            raise ValueError(
+            raise UserError(
                 "xattn.gate=none leaves no gates for xattn.start=closed_gates to close; "
                 "use xattn.start=zero_outputs, or random for the paper's ablation."
             )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from miniflamingo.errors import UserError
+
 
 def check_media_count(
     input_ids: Tensor, pixels: Tensor | None, patches: Tensor | None, image_token: int
@@ -21,20 +23,20 @@ def check_media_count(
         image_token: Id of ``<image>``.
 
     Raises:
-        ValueError: If the two counts differ, there are no tokens at all, or both kinds of media.
+        UserError: If the two counts differ, there are no tokens at all, or both kinds of media.
     """
     if not input_ids.numel():
-        raise ValueError(f"input_ids of shape {tuple(input_ids.shape)} hold no tokens to read.")
+        raise UserError(f"input_ids of shape {tuple(input_ids.shape)} hold no tokens to read.")
     num_tags = int((input_ids == image_token).sum())
     num_pixels, num_patches = (0 if x is None else len(x) for x in (pixels, patches))
     if num_pixels and num_patches:
-        raise ValueError(
+        raise UserError(
             f"pixels hold {num_pixels} media and patches {num_patches}; give one of the two. "
             "A batch is of pictures or of features computed beforehand."
         )
     name = "patches" if num_patches else "pixels"
     if num_tags != num_pixels + num_patches:
-        raise ValueError(
+        raise UserError(
             f"input_ids hold {num_tags} <image> tokens but {name} hold "
             f"{num_pixels + num_patches} media. "
             "Encode documents with MiniFlamingoProcessor, which keeps the two in step."
@@ -49,16 +51,16 @@ def check_pixels(pixels: Tensor, size: tuple[int, int]) -> None:
         size: Height and width that the encoder reads.
 
     Raises:
-        ValueError: Naming the shape, or the media that are not finite.
+        UserError: Naming the shape, or the media that are not finite.
     """
     height, width = size
     if pixels.ndim != 5 or pixels.shape[2:] != (3, height, width):
-        raise ValueError(
+        raise UserError(
             f"pixels have the shape {tuple(pixels.shape)}; this image encoder reads "
             f"(media, frames, 3, {height}, {width}). MiniFlamingoProcessor makes them so."
         )
     if infinite := not_finite(pixels):
-        raise ValueError(
+        raise UserError(
             f"pixels of media {infinite} of {len(pixels)} are not "
             "finite. Are the pictures or their normalisation (mean, std) damaged?"
         )
@@ -72,16 +74,16 @@ def check_patches(patches: Tensor, width: int) -> None:
         width: E of the encoder.
 
     Raises:
-        ValueError: Naming the shape, or the media that are not finite.
+        UserError: Naming the shape, or the media that are not finite.
     """
     if patches.ndim != 4 or patches.shape[-1] != width or not patches.numel():
-        raise ValueError(
+        raise UserError(
             f"patches have the shape {tuple(patches.shape)}; this model's image encoder gives "
             f"(media, frames, patches, {width}). Compute them with its own encoder: "
             "`python -m data_prep.features --help`."
         )
     if infinite := not_finite(patches):
-        raise ValueError(
+        raise UserError(
             f"patches of media {infinite} of {len(patches)} are not finite. Was the shard damaged, "
             "or did float16 overflow? Encode it again, as bfloat16."
         )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.masking_utils import create_causal_mask
 
+from miniflamingo.errors import UserError
 from miniflamingo.model.config import XattnConfig
 from miniflamingo.model.gated_xattn import FusedDecoderLayer, GatedCrossAttention
 from miniflamingo.model.quantisation import quantisation
@@ -40,10 +41,10 @@ def check_family(config: PreTrainedConfig) -> None:
     """Refuse a language model that would drop the media keyword on the way to its layers.
 
     Raises:
-        ValueError: If the family is not known to pass keywords on.
+        UserError: If the family is not known to pass keywords on.
     """
     if config.model_type not in LAYER_PATHS:
-        raise ValueError(
+        raise UserError(
             f"language models of the family {config.model_type!r} cannot be used: their layers are "
             "not known to receive the media keyword (gptj, bloom, mpt and falcon drop it in "
             f"silence). Supported families: {', '.join(sorted(LAYER_PATHS))}."
@@ -59,11 +60,14 @@ def load_language(name: str, dtype: str | torch.dtype, bits: int | None = None) 
         bits: Of the weights of its layers' matrices where they are quantised; ``quantisation``.
 
     Raises:
-        ValueError: If nothing is there, the family cannot take media, it cannot be quantised, or
+        UserError: If nothing is there, the family cannot take media, it cannot be quantised, or
             its weight file is a pickle that holds more than weights.
     """
     check_folder(name)
-    config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the configuration of language={name!r}: {error}") from error
     check_family(config)
     options: dict[str, Any] = {}
     if bits is not None:
@@ -74,7 +78,7 @@ def load_language(name: str, dtype: str | torch.dtype, bits: int | None = None) 
             name, dtype=dtype, trust_remote_code=False, **options
         )
     except pickle.UnpicklingError as error:
-        raise ValueError(
+        raise UserError(
             f"language={name!r}: its weight file is a pickle that holds more than weights, or is "
             "damaged; it was not loaded, because a pickle can run any code. Give a model with "
             "model.safetensors."
@@ -85,7 +89,7 @@ def decoder_layers(language: PreTrainedModel) -> nn.ModuleList:
     """The layers of a language model from the bottom up.
 
     Raises:
-        ValueError: If the family is not supported.
+        UserError: If the family is not supported.
     """
     check_family(language.config)
     layers = language.get_submodule(LAYER_PATHS[language.config.model_type])
@@ -97,11 +101,11 @@ def gated_layers(num_layers: int, config: XattnConfig) -> range:
     """Indices of the layers that get a gated block.
 
     Raises:
-        ValueError: If there would be none.
+        UserError: If there would be none.
     """
     places = range(config.first, num_layers, config.every)
     if not places:
-        raise ValueError(
+        raise UserError(
             f"xattn.first={config.first} leaves no layer to put a gated block before: "
             f"the language model has {num_layers} layers, counted from 0."
         )
@@ -140,13 +144,13 @@ def packed_mask(language: PreTrainedModel, embeds: Tensor, position_ids: Tensor)
         (B, 1, L, L), or None if the family needs none.
 
     Raises:
-        ValueError: If the family's attention kernel takes no mask.
+        UserError: If the family's attention kernel takes no mask.
     """
     if language.config.model_type != "opt":
         return None
     kernel = str(language.config._attn_implementation)
     if "flash" in kernel and (position_ids == 0).sum() > len(position_ids):
-        raise ValueError(
+        raise UserError(
             f"OPT cannot keep packed documents apart with language_attention={kernel!r}; use sdpa."
         )
     return create_causal_mask(

@@ -11,6 +11,8 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 from transformers.utils.import_utils import is_accelerate_available, is_bitsandbytes_available
 
+from miniflamingo.errors import UserError
+
 BLOCK = 64
 """Weights that share one float32 scale in NF4, bitsandbytes' default."""
 
@@ -24,14 +26,14 @@ def quantisation(bits: int, compute: str | torch.dtype) -> BitsAndBytesConfig:
         compute: Precision of the products with 4 bits.
 
     Raises:
-        ValueError: If there is no such kind, or bitsandbytes is not installed.
+        UserError: If there is no such kind, or bitsandbytes is not installed.
 
     Source: arXiv:2208.07339 and arXiv:2305.14314, by bitsandbytes.
     """
     if bits not in (4, 8):
-        raise ValueError(f"language_bits={bits} is neither 8 nor 4, nor left out.")
+        raise UserError(f"language_bits={bits} is neither 8 nor 4, nor left out.")
     if not (is_bitsandbytes_available() and is_accelerate_available()):
-        raise ValueError(
+        raise UserError(
             f"language_bits={bits} needs bitsandbytes and accelerate: "
             'pip install "miniflamingo[quantised]".'
         )

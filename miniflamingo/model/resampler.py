@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from miniflamingo.errors import UserError
 from miniflamingo.model.attention import attend, feed_forward, split_heads
 from miniflamingo.model.config import ResamplerConfig
 
@@ -128,11 +129,11 @@ class PerceiverResampler(nn.Module):
             (N, Q, W).
 
         Raises:
-            ValueError: If a media item has more frames than ``max_frames``.
+            UserError: If a media item has more frames than ``max_frames``.
         """
         num_media, frames = patches.shape[:2]
         if frames > self.max_frames:
-            raise ValueError(
+            raise UserError(
                 f"a media item has {frames} frames but the resampler has positions for "
                 f"{self.max_frames}; raise resampler.max_frames or pass fewer frames."
             )

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from miniflamingo.errors import UserError
 from miniflamingo.model.config import VisionConfig
 
 
@@ -92,14 +93,14 @@ class FrozenVision(nn.Module):
         """E, measured on one black picture (on the meta device: shapes alone).
 
         Raises:
-            ValueError: If the tower gives no patch features.
+            UserError: If the tower gives no patch features.
         """
         parameter = next(self.tower.parameters())
         black = torch.zeros(1, 1, 3, *self.size, device=parameter.device)
         try:
             return self(black).shape[-1]
         except (AttributeError, AssertionError) as error:
-            raise ValueError(
+            raise UserError(
                 f"the image tower of vision.name={self.config.name!r} gives no patch features for "
                 f"vision.stages={self.config.stages}: {error}. Name stages that it has, or choose "
                 "a ViT, SigLIP, ConvNeXt or ResNet."
@@ -151,12 +152,12 @@ def load_vision(config: VisionConfig) -> FrozenVision:
         config: Name and weights.
 
     Raises:
-        ValueError: If open_clip knows no such model, or no weights for it.
+        UserError: If open_clip knows no such model, or no weights for it.
     """
     try:
         model = create_model(config)
     except (RuntimeError, OSError, SafetensorError, pickle.UnpicklingError) as error:
-        raise ValueError(
+        raise UserError(
             f"open_clip cannot load vision.name={config.name!r} with "
             f"vision.pretrained={config.pretrained!r}: {error}"
         ) from error

@@ -16,6 +16,7 @@ from jsonargparse import Namespace
 from miniflamingo.cost.meta_model import outline
 from miniflamingo.data.shards import find_shards
 from miniflamingo.data.stream import check_readers
+from miniflamingo.errors import UserError
 from miniflamingo.model.config import MiniFlamingoConfig
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.language import learned_positions
@@ -42,7 +43,7 @@ def outline_recipe(settings: Namespace) -> MiniFlamingo:
         settings: The ``model`` section.
 
     Raises:
-        ValueError: If a frozen part cannot be found or used.
+        UserError: If a frozen part cannot be found or used.
     """
     config = MiniFlamingoConfig.from_dict(
         {
@@ -68,7 +69,7 @@ def check_recipe(config: Namespace, training: bool) -> None:
         training: Whether checkpoints will be written.
 
     Raises:
-        ValueError: Naming the key, what it is and what it should be.
+        UserError: Naming the key, what it is and what it should be.
     """
     check_numbers(config)
     ranks = number_of_ranks(config.trainer)
@@ -89,10 +90,10 @@ def check_numbers(config: Namespace) -> None:
     """Refuse counts that leave nothing to do.
 
     Raises:
-        ValueError: If there is no source, or a number is below the least that makes sense.
+        UserError: If there is no source, or a number is below the least that makes sense.
     """
     if not config.data.sources:
-        raise ValueError("data.sources is empty; name at least one source of training documents.")
+        raise UserError("data.sources is empty; name at least one source of training documents.")
     least = {"data.max_tokens": 1, "data.num_workers": 0, "data.validation.batch_size": 1}
     least |= {f"data.sources.{name}.batch_size": 1 for name in config.data.sources}
     least |= {f"model.resampler.{size}": 1 for size in ("latents", "heads", "head_width")}
@@ -102,7 +103,7 @@ def check_numbers(config: Namespace) -> None:
     for key, smallest in least.items():
         found = value_at(config, key)
         if found < smallest:
-            raise ValueError(f"{key}={found} must be at least {smallest}.")
+            raise UserError(f"{key}={found} must be at least {smallest}.")
 
 
 def value_at(config: Namespace, key: str) -> Any:
@@ -140,7 +141,7 @@ def check_started(ranks: int | None, environment: Mapping[str, str]) -> None:
         environment: In which srun and torchrun say how many they started.
 
     Raises:
-        ValueError: If it is another number.
+        UserError: If it is another number.
     """
     if "TORCHELASTIC_RUN_ID" in environment:
         launcher, started = "torchrun", int(environment["WORLD_SIZE"])
@@ -149,7 +150,7 @@ def check_started(ranks: int | None, environment: Mapping[str, str]) -> None:
     else:
         return
     if ranks is not None and started != ranks:
-        raise ValueError(
+        raise UserError(
             f"{launcher} started {started} processes, but trainer.devices x trainer.num_nodes is "
             f"{ranks}. Set them after --config, as configs/cluster/ does: what comes last wins."
         )
@@ -163,7 +164,7 @@ def check_shards(data: Namespace, num_readers: int | None) -> None:
         num_readers: Ranks times workers; None if the ranks are not known yet.
 
     Raises:
-        ValueError: Naming the source.
+        UserError: Naming the source.
     """
     for name, source in data.sources.items():
         shards = shards_of(f"data.sources.{name}", source.urls)
@@ -175,12 +176,12 @@ def shards_of(key: str, urls: str | list[str]) -> list[str]:
     """Find shards.
 
     Raises:
-        ValueError: If there are none, naming the key.
+        UserError: If there are none, naming the key.
     """
     try:
         return find_shards(urls)
     except ValueError as error:
-        raise ValueError(f"{key}.urls: {error}") from error
+        raise UserError(f"{key}.urls: {error}") from error
 
 
 def check_positions(max_tokens: int, model: MiniFlamingo) -> None:
@@ -191,11 +192,11 @@ def check_positions(max_tokens: int, model: MiniFlamingo) -> None:
         model: The recipe's model; weights are not needed.
 
     Raises:
-        ValueError: If one may be.
+        UserError: If one may be.
     """
     positions = learned_positions(model.language)
     if positions is not None and max_tokens > positions:
-        raise ValueError(
+        raise UserError(
             f"data.max_tokens={max_tokens} is more than the {positions} positions that "
             f"model.language={model.config.language!r} has learned. Lower data.max_tokens, or "
             "take a language model with rotary positions."
@@ -206,12 +207,12 @@ def check_resume(checkpoint: str | None) -> None:
     """A checkpoint that is named must be there; ``last`` and its like are Lightning's to find.
 
     Raises:
-        ValueError: If it is not.
+        UserError: If it is not.
     """
     if checkpoint is None or checkpoint in ("last", "best", "hpc") or "://" in checkpoint:
         return
     if not Path(checkpoint).exists():
-        raise ValueError(
+        raise UserError(
             f"--ckpt_path {checkpoint}: there is no such file. Give one of RUN/checkpoints, or "
             "`last` for the newest one of the run."
         )
@@ -221,10 +222,10 @@ def check_schedule(config: Namespace) -> None:
     """A cosine ends at a step, which must be known.
 
     Raises:
-        ValueError: If it is not.
+        UserError: If it is not.
     """
     if config.model.optim.schedule == "cosine" and config.trainer.max_steps < 1:
-        raise ValueError(
+        raise UserError(
             "optim.schedule=cosine needs to know the last step; set trainer.max_steps or use "
             "optim.schedule=constant."
         )
@@ -247,7 +248,7 @@ def check_disk(run: Path, checkpoint: int) -> None:
         checkpoint: Bytes of one.
 
     Raises:
-        ValueError: If it does not.
+        UserError: If it does not.
     """
     if "://" in str(run):
         return
@@ -258,7 +259,7 @@ def check_disk(run: Path, checkpoint: int) -> None:
             probe.flush()
             os.fsync(probe.fileno())
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"trainer.default_root_dir={str(run)!r} takes no files: {error.strerror}. Give a "
             "folder that can be written to."
         ) from error
@@ -266,7 +267,7 @@ def check_disk(run: Path, checkpoint: int) -> None:
     left = sum(file.stat().st_size for file in run.glob("checkpoints/*.ckpt"))
     free = shutil.disk_usage(run).free + min(left, (KEPT - 1) * checkpoint)
     if free < KEPT * checkpoint:
-        raise ValueError(
+        raise UserError(
             f"trainer.default_root_dir={str(run)!r} has {free / 1e9:.2g} GB left, but "
             f"checkpoints need {KEPT * checkpoint / 1e9:.2g} GB ({KEPT} of "
             f"{checkpoint / 1e9:.2g} GB: last, best and the one being written). "

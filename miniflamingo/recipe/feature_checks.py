@@ -26,7 +26,7 @@ def check_features(data: Namespace, vision: FrozenVision) -> None:
         vision: Of the recipe; its weights are not read.
 
     Raises:
-        ValueError: Naming source, manifest, the encoder found and the one expected.
+        UserError: Naming source, manifest, the encoder found and the one expected.
     """
     mine = None
     sources = {f"data.sources.{name}": source for name, source in data.sources.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zipfile
 import zlib
@@ -14,6 +13,9 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from torch import Tensor
+
+from miniflamingo.errors import UserError
+from miniflamingo.files import whole_file
 
 PARTS = ("state_dict", "loops", "pytorch-lightning_version")
 """What every checkpoint of ``fit`` holds, and hardly another file."""
@@ -33,7 +35,7 @@ NOT_ZIP = (
 methods of packing, encryption, places beyond the file."""
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint that cannot be written, read or used."""
 
 
@@ -57,19 +59,13 @@ class CheckpointFiles(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         place = Path(path)
-        unfinished = place.with_name(f"{place.name}.part")
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            with unfinished.open("wb") as file:
+            with whole_file(place) as unfinished, unfinished.open("wb") as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(place)
-            flush_folder(place.parent)
         except (OSError, RuntimeError) as error:
             # torch hides what the system said behind an error of its zip writer.
             reason = error.__context__ if isinstance(error.__context__, OSError) else error
-            unfinished.unlink(missing_ok=True)
             before = "The one before it is whole. " if place.is_file() else ""
             raise CheckpointError(
                 f"cannot write the checkpoint {place}: {reason}. {before}Make room there, or set "
@@ -90,15 +86,6 @@ class CheckpointFiles(TorchCheckpointIO):
         if "://" in str(path):
             return super().load_checkpoint(path, map_location, weights_only=True)
         return read_checkpoint(Path(path), map_location)
-
-
-def flush_folder(folder: Path) -> None:
-    """Ask the system to keep a folder's names, so that a rename outlives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_checkpoint(

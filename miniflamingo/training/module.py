@@ -14,6 +14,7 @@ from torch.distributed.fsdp import FSDPModule
 from miniflamingo.batch import IGNORE, Batch
 from miniflamingo.data.processor import MiniFlamingoProcessor
 from miniflamingo.data.source import check_frames
+from miniflamingo.errors import UserError
 from miniflamingo.model.checkpointing import checkpoint_activations as activation_checkpointing
 from miniflamingo.model.compiling import compile_in_place
 from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig, make_config
@@ -76,7 +77,7 @@ class FlamingoModule(L.LightningModule):
                 a first one that takes a minute or more. On a CPU it needs a C++ compiler.
 
         Raises:
-            ValueError: If a frozen part cannot be found or used.
+            UserError: If a frozen part cannot be found or used.
         """
         super().__init__()
         self.strict_loading = False  # a state dict holds own weights; see on_load_checkpoint
@@ -109,17 +110,17 @@ class FlamingoModule(L.LightningModule):
         """Share the weights out, where the strategy does so; called again, it does nothing.
 
         Raises:
-            ValueError: If it is a sharding strategy that is not ours, or weights are quantised.
+            UserError: If it is a sharding strategy that is not ours, or weights are quantised.
         """
         if self.device_mesh is None or isinstance(self.model, FSDPModule):
             return
         if not isinstance(self.trainer.strategy, ShardedStrategy):
-            raise ValueError(
+            raise UserError(
                 f"trainer.strategy={type(self.trainer.strategy).__name__} writes checkpoints that "
                 "no other strategy can read; use trainer.strategy=sharded."
             )
         if self.model.config.language_bits is not None:
-            raise ValueError(
+            raise UserError(
                 f"model.language_bits={self.model.config.language_bits} cannot be sharded: "
                 "quantised weights cannot be shared out. Use trainer.strategy=ddp, or leave "
                 "model.language_bits out."
@@ -130,13 +131,13 @@ class FlamingoModule(L.LightningModule):
         """Check what model and data must agree on: names of sources, frames of clips.
 
         Raises:
-            ValueError: If they do not.
+            UserError: If they do not.
         """
         data = getattr(self.trainer, "datamodule", None)
         check_frames(getattr(data, "sources", {}), self.model.resampler.max_frames)
         names = set(getattr(data, "sources", self.source_weights))
         if names != set(self.source_weights):
-            raise ValueError(
+            raise UserError(
                 f"model.source_weights names {sorted(self.source_weights)} but data.sources has "
                 f"{sorted(names)}; give each source one weight."
             )

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from miniflamingo.errors import UserError
+
 
 def planned_steps(trainer: L.Trainer) -> float:
     """Optimiser steps of a whole run, infinite where it has no last one.
@@ -113,10 +115,10 @@ def make_optimizer(
         fused: Whether one kernel updates everything, several times faster.
 
     Raises:
-        ValueError: If a cosine is asked for without a known last step.
+        UserError: If a cosine is asked for without a known last step.
     """
     if config.schedule == "cosine" and not 0 < total_steps < math.inf:
-        raise ValueError(
+        raise UserError(
             "optim.schedule=cosine needs to know the last step; set trainer.max_steps or use "
             "optim.schedule=constant."
         )

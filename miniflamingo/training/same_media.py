@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from miniflamingo.batch import Batch
+from miniflamingo.errors import UserError
 
 
 def with_same_media(
@@ -24,7 +25,7 @@ def with_same_media(
         total: Sums a tensor over all ranks, which wait for each other.
 
     Raises:
-        ValueError: On every rank, if some have pictures and others have patches.
+        UserError: On every rank, if some have pictures and others have patches.
     """
     mine = [[len(batch.pixels) > 0, batch.patches is not None] for batch in batches.values()]
     device = next(iter(batches.values())).input_ids.device
@@ -32,7 +33,7 @@ def with_same_media(
     same = {}
     for (source, batch), (pixels, patches) in zip(batches.items(), found, strict=True):
         if pixels and patches:
-            raise ValueError(
+            raise UserError(
                 f"source {source!r}: in one step {pixels} ranks read pictures and {patches} read "
                 "patch features, but ranks that share the image encoder out must all run it or "
                 "none. Keep shards of pictures and of features in sources of their own."

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from miniflamingo.batch import Batch
+from miniflamingo.errors import UserError
 from miniflamingo.model.gather import load_whole_state, share_like, whole, whole_state
 from miniflamingo.training.same_media import with_same_media
 
@@ -58,11 +59,11 @@ class ShardedStrategy(ModelParallelStrategy):
         """Shard over all ranks.
 
         Raises:
-            ValueError: If the precision scales gradients.
+            UserError: If the precision scales gradients.
         """
         plugin = self.precision_plugin
         if isinstance(plugin, MixedPrecision) and plugin.scaler is not None:
-            raise ValueError(
+            raise UserError(
                 "trainer.strategy=sharded does not scale gradients, as "
                 "trainer.precision=16-mixed needs; use bf16-mixed."
             )
@@ -75,7 +76,7 @@ class ShardedStrategy(ModelParallelStrategy):
         """Move a batch, and see that all ranks have media of the same kind or none.
 
         Raises:
-            ValueError: If some ranks have pictures and others have patch features.
+            UserError: If some ranks have pictures and others have patch features.
         """
         moved = super().batch_to_device(batch, device, dataloader_idx)
         total = partial(self.reduce, reduce_op="sum")

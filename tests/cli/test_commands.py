@@ -6,8 +6,9 @@ import sys
 
 import pytest
 import tiny
+import torch
 
-from miniflamingo.__main__ import COMMANDS, usage
+from miniflamingo.__main__ import COMMANDS, main, usage
 from miniflamingo.cli import caption
 
 
@@ -41,6 +42,16 @@ def test_a_users_mistake_ends_with_one_line_and_code_2():
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("miniflamingo caption: cannot read")
     assert "Traceback" not in done.stderr
+
+
+def test_an_error_of_the_program_shows_its_traceback(monkeypatch):
+    def fault(arguments):
+        torch.nn.functional.cross_entropy(torch.zeros(2, 3), torch.zeros(3, dtype=torch.long))
+
+    monkeypatch.setattr(caption, "main", fault)
+    monkeypatch.setattr(sys, "argv", ["miniflamingo", "caption", "query.png"])
+    with pytest.raises(ValueError, match="batch_size"):
+        main()
 
 
 def test_usage_names_every_command():

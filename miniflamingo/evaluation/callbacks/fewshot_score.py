@@ -5,6 +5,7 @@ from __future__ import annotations
 import lightning as L
 from lightning.pytorch.strategies import ModelParallelStrategy
 
+from miniflamingo.errors import UserError
 from miniflamingo.evaluation.metrics.table import metric_for
 from miniflamingo.evaluation.ranks import ALONE, Ranks
 from miniflamingo.evaluation.runner import Cell, Evaluation, run_cell
@@ -33,7 +34,7 @@ class FewShotScore(L.Callback):
             batch_size: Prompts at a time.
 
         Raises:
-            ValueError: If the task or its data cannot be used.
+            UserError: If the task or its data cannot be used.
         """
         self.task = load_task(task)
         self.data = load_data(self.task, queries)
@@ -45,10 +46,10 @@ class FewShotScore(L.Callback):
         """Refuse to classify with a sharded model.
 
         Raises:
-            ValueError: If the weights are shared out and the task classifies.
+            UserError: If the weights are shared out and the task classifies.
         """
         if isinstance(trainer.strategy, ModelParallelStrategy) and self.task.classify:
-            raise ValueError(
+            raise UserError(
                 f"FewShotScore cannot score the task {self.task.name!r} while weights are sharded: "
                 "a task that classifies reads prompts and classes apart. Take the callback out and "
                 "score the exported model with `miniflamingo fewshot`."

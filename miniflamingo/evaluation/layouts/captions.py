@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from miniflamingo.errors import UserError
 from miniflamingo.evaluation.example import Example, make_example
 from miniflamingo.evaluation.layouts.files import get, read_json
 
@@ -33,7 +34,7 @@ def karpathy(annotations: str, images: str, split: str | list[str]) -> list[Exam
                 )
             )
     if not examples:
-        raise ValueError(f"{annotations} has nothing in split {split!r}; it has {sorted(found)}.")
+        raise UserError(f"{annotations} has nothing in split {split!r}; it has {sorted(found)}.")
     return examples
 
 

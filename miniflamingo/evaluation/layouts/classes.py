@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from miniflamingo.errors import UserError
 from miniflamingo.evaluation.example import Example, make_example
 from miniflamingo.evaluation.layouts.files import get, pictures_in, read_json, read_text
 
@@ -25,7 +26,7 @@ def hateful_memes(
         entry = read_json(annotations, line)
         label = get(entry, "label", annotations, place)
         if label not in (0, 1):
-            raise ValueError(f"{annotations}, entry {place} has label {label!r}; expected 0 or 1.")
+            raise UserError(f"{annotations}, entry {place} has label {label!r}; expected 0 or 1.")
         file = Path(images) / get(entry, "img", annotations, place)
         key, text = (get(entry, name, annotations, place) for name in ("id", "text"))
         examples.append(make_example(str(key), file, [class_names[label]], annotations, text))
@@ -49,7 +50,7 @@ def image_folder(images: str, class_names: str | None = None) -> list[Example]:
     for picture in pictures_in(images):
         folder = picture.parent.name
         if class_names is not None and folder not in names:
-            raise ValueError(f"{class_names} has no line for the folder {picture.parent}.")
+            raise UserError(f"{class_names} has no line for the folder {picture.parent}.")
         name = names.get(folder, folder)
         key = picture.relative_to(images).as_posix()
         examples.append(make_example(key, picture, [name], picture))

@@ -9,6 +9,7 @@ from pathlib import Path
 from miniflamingo.data.layouts.choose import to_document
 from miniflamingo.data.shards import find_shards, read_samples
 from miniflamingo.document import Chunk
+from miniflamingo.errors import UserError
 from miniflamingo.evaluation.example import Example, make_example
 from miniflamingo.evaluation.layouts.files import get, pictures_in, read_text
 
@@ -72,7 +73,7 @@ def shards(urls: str | list[str]) -> list[Example]:
 
 def _of_chunk(key: str, chunk: Chunk, file: str) -> Example:
     if len(chunk.frames) != 1:
-        raise ValueError(
+        raise UserError(
             f"{file}: chunk {key!r} holds {len(chunk.frames)} pictures; query and support "
             "examples need one each."
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from miniflamingo.errors import UserError
 from miniflamingo.evaluation.example import Example, make_example
 from miniflamingo.evaluation.layouts.files import get, read_json
 
@@ -48,7 +49,7 @@ def vqa(questions: str, annotations: str, images: str, image_name: str) -> list[
     for place, entry in enumerate(get(read_json(questions), "questions", questions)):
         key = get(entry, "question_id", questions, place)
         if key not in answers:
-            raise ValueError(f"{annotations} has no answers to question {key} of {questions}.")
+            raise UserError(f"{annotations} has no answers to question {key} of {questions}.")
         name = image_name.format(image_id=get(entry, "image_id", questions, place))
         text = get(entry, "question", questions, place)
         file = Path(images) / name

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from miniflamingo.errors import UserError
 from miniflamingo.evaluation.example import Example
 from miniflamingo.evaluation.layouts.captions import coco_captions, karpathy, textcaps
 from miniflamingo.evaluation.layouts.classes import hateful_memes, image_folder
@@ -34,18 +35,18 @@ def check_source(source: Mapping[str, Any]) -> None:
     """A source names a layout and gives exactly its arguments.
 
     Raises:
-        ValueError: Naming the layouts, or the arguments that are unknown or missing.
+        UserError: Naming the layouts, or the arguments that are unknown or missing.
     """
     name = source.get("layout")
     if name not in LAYOUTS:
-        raise ValueError(f"layout: {name!r} is unknown; choose one of {', '.join(LAYOUTS)}.")
+        raise UserError(f"layout: {name!r} is unknown; choose one of {', '.join(LAYOUTS)}.")
     parameters = inspect.signature(LAYOUTS[name]).parameters
     given = source.keys() - {"layout"}
     unknown = sorted(given - parameters.keys())
     empty = inspect.Parameter.empty
     missing = [n for n, each in parameters.items() if each.default is empty and n not in given]
     if unknown or missing:
-        raise ValueError(
+        raise UserError(
             f"layout {name}: unknown fields {unknown}, missing fields {missing}; it takes "
             f"{list(parameters)}."
         )
@@ -58,14 +59,14 @@ def read_source(source: Mapping[str, Any]) -> list[Example]:
         source: As ``check_source`` accepts it.
 
     Raises:
-        ValueError: If files are missing or no such layout, an example is unusable, or an id is
+        UserError: If files are missing or no such layout, an example is unusable, or an id is
             there twice.
     """
     examples = LAYOUTS[source["layout"]](**{k: v for k, v in source.items() if k != "layout"})
     seen: set[str] = set()
     for each in _all(examples):
         if each.key in seen:
-            raise ValueError(
+            raise UserError(
                 f"{each.file}: the id {each.key!r} is there twice, so a query would be scored "
                 "twice. Take one of the two out."
             )

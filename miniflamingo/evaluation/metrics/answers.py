@@ -16,6 +16,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from miniflamingo.bootstrap import mean_of, once
+from miniflamingo.errors import UserError
 
 
 class Answered(NamedTuple):
@@ -58,10 +59,10 @@ class AnswerMetric(Metric):
         """Add answers.
 
         Raises:
-            ValueError: If one has no reference.
+            UserError: If one has no reference.
         """
         if not all(each.references for each in answered):
-            raise ValueError("every answer needs at least one reference.")
+            raise UserError("every answer needs at least one reference.")
         lines = "".join(json.dumps(each) + "\n" for each in answered)
         if lines:
             data = torch.frombuffer(bytearray(lines.encode()), dtype=torch.uint8)
@@ -92,11 +93,11 @@ class AnswerMetric(Metric):
         """Scores over everything seen on any rank.
 
         Raises:
-            ValueError: If nothing was.
+            UserError: If nothing was.
         """
         answered = self._seen()
         if not answered:
-            raise ValueError("there are no answers to score; call update first.")
+            raise UserError("there are no answers to score; call update first.")
         found = self.scores(self.statistics(answered), once(len(answered)))
         return {name: float(values[0]) for name, values in found.items()}
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miniflamingo.bootstrap import mean_of
+from miniflamingo.errors import UserError
 from miniflamingo.evaluation.metrics.answers import Answered, AnswerMetric
 
 CHANCE = 0.5
@@ -71,14 +72,14 @@ class RocAuc(AnswerMetric):
         """Of each query: log-likelihood of the true class minus the other's, right, true class.
 
         Raises:
-            ValueError: If there are not two classes, one of them true.
+            UserError: If there are not two classes, one of them true.
         """
         margins, classes = [], []
         for each in answered:
             names = sorted(each.likelihoods)
             true = [name for name in names if name in each.references]
             if len(names) != 2 or len(true) != 1:
-                raise ValueError(
+                raise UserError(
                     f"roc_auc needs the log-likelihoods of two classes, one of them true; found "
                     f"{dict(each.likelihoods)}, true {list(each.references)}. Set metric: accuracy."
                 )

@@ -20,6 +20,7 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from miniflamingo.data.images import load_image
 from miniflamingo.document import ImageSource
+from miniflamingo.errors import UserError
 from miniflamingo.evaluation.summary import Cell, Key
 from miniflamingo.model.config import VisionConfig
 from miniflamingo.model.vision import create_model
@@ -57,12 +58,12 @@ def load_clip_score(name: str, weights: str | None = None) -> CLIPScore:
         weights: The same, ``pretrained``; None where the name says them.
 
     Raises:
-        ValueError: If open_clip knows no such model, or no weights for it.
+        UserError: If open_clip knows no such model, or no weights for it.
     """
     try:
         model = create_model(VisionConfig(name, weights))
     except (RuntimeError, OSError, SafetensorError, pickle.UnpicklingError) as error:
-        raise ValueError(
+        raise UserError(
             f"open_clip cannot load {name!r} with weights {weights!r} for CLIPScore: {error}"
         ) from error
     return CLIPScore(lambda: (OpenClipFeatures(model), preparation(model, name)))

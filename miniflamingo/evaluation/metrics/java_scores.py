@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from miniflamingo.errors import UserError
 from miniflamingo.evaluation.metrics.ptb import ptb_words
 from miniflamingo.evaluation.summary import Cell, Key
 
@@ -20,12 +21,12 @@ def check_java() -> None:
     """METEOR and SPICE need Java and pycocoevalcap.
 
     Raises:
-        ValueError: Saying what to install.
+        UserError: Saying what to install.
     """
     if shutil.which("java") is None:
-        raise ValueError("METEOR and SPICE need Java: there is no command java. Install a JRE.")
+        raise UserError("METEOR and SPICE need Java: there is no command java. Install a JRE.")
     if find_spec("pycocoevalcap") is None:
-        raise ValueError("METEOR and SPICE need a package: pip install 'miniflamingo[java]'.")
+        raise UserError("METEOR and SPICE need a package: pip install 'miniflamingo[java]'.")
 
 
 def has_spice_models() -> bool:
@@ -46,7 +47,7 @@ def java_scores(cells: Mapping[Key, Cell]) -> dict[Key, dict[str, float]]:
         ``meteor`` and perhaps ``spice`` of each, 0 to 1.
 
     Raises:
-        ValueError: If there is no Java or no pycocoevalcap.
+        UserError: If there is no Java or no pycocoevalcap.
 
     Source: Denkowski & Lavie, "Meteor Universal", 2014; Anderson et al., arXiv:1607.08822.
     """

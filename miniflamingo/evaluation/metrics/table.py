@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from miniflamingo.errors import UserError
 from miniflamingo.evaluation.metrics.answers import AnswerMetric
 from miniflamingo.evaluation.metrics.captioning import Captioning
 from miniflamingo.evaluation.metrics.classification import Accuracy, RocAuc
@@ -24,8 +25,8 @@ def metric_for(name: str) -> AnswerMetric:
         name: One of ``METRICS``.
 
     Raises:
-        ValueError: If it is none of these.
+        UserError: If it is none of these.
     """
     if name not in METRICS:
-        raise ValueError(f"there is no metric {name!r}; a task's metric is {', '.join(METRICS)}.")
+        raise UserError(f"there is no metric {name!r}; a task's metric is {', '.join(METRICS)}.")
     return METRICS[name]()

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from rich.table import Table
 
 from miniflamingo.bootstrap import Difference, paired_difference
+from miniflamingo.errors import UserError
 from miniflamingo.evaluation.prediction import Prediction, read_predictions
 from miniflamingo.evaluation.report.labels import label, number
 from miniflamingo.evaluation.report.tables import with_deviation
@@ -75,18 +76,18 @@ def compare(first: Path, second: Path, anyway: bool = False) -> Comparison:
         anyway: Compare different protocols or data too, on the queries that both were asked.
 
     Raises:
-        ValueError: If a folder holds no result, they share no number of shots or no query, their
+        UserError: If a folder holds no result, they share no number of shots or no query, their
             metrics differ, or their protocols or data do and ``anyway`` is not set.
     """
     one, other = read_results(first), read_results(second)
     differing = differences(one, other)
     if one.headline != other.headline:
-        raise ValueError(
+        raise UserError(
             f"{first} is scored by {one.headline}, {second} by {other.headline}; that cannot be "
             "compared."
         )
     if differing and not anyway:
-        raise ValueError(
+        raise UserError(
             f"{first} and {second} were not made in the same way:\n  "
             + "\n  ".join(differing)
             + "\nRun one of them again, or add --anyway to compare them all the same."
@@ -106,7 +107,7 @@ def compare(first: Path, second: Path, anyway: bool = False) -> Comparison:
             totals = [each.scores[one.headline] for each in summaries if each is not None]
             rows.append(Row(shots, len(keys), totals[0], totals[1], difference))
     if not rows:
-        raise ValueError(
+        raise UserError(
             f"{first} ({one.shots} shots) and {second} ({other.shots} shots) have no query at the "
             "same number of shots in common."
         )

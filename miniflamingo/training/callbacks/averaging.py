@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from miniflamingo.errors import UserError
 from miniflamingo.model.export import is_own_weight
 from miniflamingo.training.sharding import ShardedStrategy
 
@@ -53,12 +54,12 @@ class OwnWeightsEMA(EMAWeightAveraging):
         """Copy the own weights.
 
         Raises:
-            ValueError: If they are sharded.
+            UserError: If they are sharded.
         """
         if stage != "fit":
             return
         if isinstance(trainer.strategy, ShardedStrategy):
-            raise ValueError(
+            raise UserError(
                 "OwnWeightsEMA does not average sharded weights; use trainer.strategy=ddp, or "
                 "leave it out of trainer.callbacks."
             )

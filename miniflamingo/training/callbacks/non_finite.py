@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from miniflamingo.batch import Batch
+from miniflamingo.errors import UserError
 
 log = logging.getLogger(__name__)
 
 
-class NonFiniteLoss(ValueError):
+class NonFiniteLoss(UserError):
     """Too many steps in a row gave no finite loss."""
 
 
@@ -35,7 +36,7 @@ class SkipNonFinite(L.Callback):
             most_in_a_row: How many steps in a row may be skipped; one more ends the run.
         """
         if most_in_a_row < 0:
-            raise ValueError(
+            raise UserError(
                 f"non_finite.most_in_a_row={most_in_a_row} is negative; 0 stops at the first."
             )
         self.most_in_a_row = most_in_a_row

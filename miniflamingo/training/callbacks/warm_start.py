@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from miniflamingo.batch import IGNORE
 from miniflamingo.data.datamodule import InterleavedData
+from miniflamingo.errors import UserError
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.gather import load_whole_state, whole_state
 from miniflamingo.model.resampler import PerceiverResampler
@@ -127,7 +128,7 @@ class ResamplerWarmStart(L.Callback):
         assert isinstance(model, MiniFlamingo)
         assert isinstance(data, InterleavedData)
         if self.source not in data.sources:
-            raise ValueError(
+            raise UserError(
                 f"the warm start asks for the source {self.source!r} but data.sources has "
                 f"{sorted(data.sources)}."
             )
@@ -156,7 +157,7 @@ class ResamplerWarmStart(L.Callback):
             for batch in data.source_loader(self.source):
                 (media,) = batch.media.values()
                 if len(media) != len(batch.keys):
-                    raise ValueError(
+                    raise UserError(
                         f"the warm start needs pairs of one picture and its caption, but "
                         f"{len(batch.keys)} samples of the source {self.source!r} hold "
                         f"{len(media)} pictures. Name a source of pairs."
@@ -185,14 +186,14 @@ class ResamplerWarmStart(L.Callback):
             Recall of telling words on the held-out tenth.
 
         Raises:
-            ValueError: If the captions have no telling words.
+            UserError: If the captions have no telling words.
         """
         device = resampler.latents.device
         generator = torch.Generator().manual_seed(self.seed)
         resampler.standardise(patches)
         words = telling_words(captions, self.most, self.least)
         if not words:
-            raise ValueError(
+            raise UserError(
                 f"the warm start finds no telling words in {len(captions)} captions: none stands "
                 f"in {self.least} of them or more and in less than a share of {self.most}. "
                 "Change its `least` and `most`, or leave the stage out."
