@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,12 +74,33 @@ def make_example(
     return Example(key, image, clean, str(file), " ".join(question.split()), **own)
 
 
+def picture_content(source: ImageSource) -> str:
+    """The same text for pictures of the same bytes, whatever their files are called.
+
+    Args:
+        source: A picture; of a path that holds no file the name stands for it.
+    """
+    if not isinstance(source, str | Path):
+        return picture_id(source)
+    path = Path(source)
+    if not path.is_file():
+        return path.name
+    stat = path.stat()
+    return _hash_of(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _hash_of(path: Path, size: int, changed: int) -> str:
+    """Hash a file once, as long as its size and time of change stay."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def fingerprint(examples: Iterable[Example]) -> str:
-    """Hash ids, questions and answers, and the bytes or names of the pictures."""
+    """Hash ids, questions and answers, and the bytes of the pictures."""
     digest = hashlib.sha256()
     for each in examples:
-        at = each.image
-        name = Path(at).name if isinstance(at, str | Path) else picture_id(at)
-        digest.update(repr((each.key, each.question, each.answers, name)).encode())
+        picture = picture_content(each.image)
+        digest.update(repr((each.key, each.question, each.answers, picture)).encode())
         digest.update(fingerprint(each.support).encode() if each.support else b"")
     return digest.hexdigest()

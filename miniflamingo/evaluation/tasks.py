@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import yaml
 
 from miniflamingo.errors import UserError
-from miniflamingo.evaluation.example import Example
+from miniflamingo.evaluation.example import Example, picture_content
 from miniflamingo.evaluation.layouts.source import check_source, read_source
 from miniflamingo.evaluation.metrics.table import CLASSIFYING, metric_for
 from miniflamingo.files import read_json
 from miniflamingo.generation.complete import Decoding
-from miniflamingo.generation.reader import picture_id
 
 TASKS = Path("configs/tasks")
 Vocabulary = dict[str, dict[str, list[str]]]
@@ -188,10 +187,10 @@ def check_leaks(queries: Sequence[Example], support: Sequence[Example]) -> None:
     Raises:
         UserError: Naming file and id.
     """
-    shared = {picture_id(each.image): each for each in support}
+    shared = {picture_content(each.image): each for each in support}
     for query in queries:
-        picture = picture_id(query.image)
-        own = {picture_id(each.image): each for each in query.support}
+        picture = picture_content(query.image)
+        own = {picture_content(each.image): each for each in query.support}
         if leak := (own or shared).get(picture):
             raise UserError(
                 f"{query.file}: the picture of query {query.key!r} is also that of {leak.key!r} in "

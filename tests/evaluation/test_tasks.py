@@ -197,3 +197,29 @@ def test_a_missing_vocabulary_is_told(tmp_path: Path):
     task = Task("t", {}, vocabulary=str(tmp_path / "nope.json"))
     with pytest.raises(ValueError, match=r"no vocabulary file .*nope\.json"):
         load_vocabulary(task)
+
+
+@pytest.mark.parametrize("how", ["copied", "linked"])
+def test_a_querys_picture_under_another_name_is_a_leak(tmp_path, how):
+    for name in ("queries", "support"):
+        (tmp_path / name).mkdir()
+    for number, place in enumerate(("queries/q", "support/s")):
+        tiny.picture(number).save(tmp_path / f"{place}.png")
+    query, copy = tmp_path / "queries/q.png", tmp_path / "support/other.png"
+    if how == "copied":
+        copy.write_bytes(query.read_bytes())
+    else:
+        copy.symlink_to(query)
+    support = [
+        make_example(f.stem, f, ["a cat"], "s.json") for f in (tmp_path / "support").iterdir()
+    ]
+    with pytest.raises(ValueError, match="would give the answer away"):
+        check_leaks([make_example("q", query, ["a cat"], "q.json")], support)
+
+
+def test_other_pictures_of_the_same_names_are_other_data(tmp_path):
+    file, prints = tmp_path / "q.png", set()
+    for seed in (0, 1, 0):
+        tiny.picture(seed).save(file)
+        prints.add(fingerprint([make_example("q", file, ["a cat"], "q.json")]))
+    assert len(prints) == 2
