@@ -27,6 +27,7 @@ from benchmarks.compare import to_rich
 from benchmarks.ours import Ours
 from benchmarks.report import Table, number, times, to_markdown
 from benchmarks.workloads import OPT_125M
+from miniflamingo.batch import PixelMedia
 from miniflamingo.model.checkpointing import checkpoint_activations
 from miniflamingo.model.loss import Labelled, summed_loss
 from miniflamingo.model.media_mask import Reading, latest_media, media_slots, read_latest
@@ -158,19 +159,15 @@ def prompt_choices(side: Ours) -> Iterator[Choice]:
     case = CASES[PROMPT]
     batch = side.prompt_batch(measure.documents_of(case, OPT_125M))
     model = side.model
-    is_media = batch.input_ids == model.tokens.image
-    slots, reads = media_slots(is_media), latest_media(is_media)
     with torch.no_grad():
-        resampled = model.resample(batch.pixels)
-        keys_values = model.media_projection(resampled)
+        resampled = model.resample(PixelMedia(batch.pixels))
+        projected = model.project_media(resampled, batch.input_ids)
 
     @torch.no_grad()
     def read(copies: int) -> None:
         cache = model.read(
             batch.input_ids.repeat_interleave(copies, 0),
-            keys_values=keys_values,
-            slots=slots.repeat_interleave(copies, 0),
-            reads=reads.repeat_interleave(copies, 0),
+            projected.repeated(copies),
             use_cache=True,
         ).past_key_values
         if copies == 1:
@@ -180,8 +177,8 @@ def prompt_choices(side: Ours) -> Iterator[Choice]:
 
     @torch.no_grad()
     def token(again: bool) -> None:
-        made = model.media_projection(resampled) if again else keys_values
-        model.read(batch.input_ids[:, -1:], keys_values=made, slots=slots, reads=reads[:, -1:])
+        made = model.project_media(resampled, batch.input_ids) if again else projected
+        model.read(batch.input_ids[:, -1:], made.at(slice(-1, None)))
 
     yield Choice(
         "media keys and values once a prompt, not once a token (one token, no text cache)",

@@ -1,7 +1,8 @@
 """The one contract between data and model.
 
 Shapes: B rows, L text tokens, N media in the whole batch, F frames, C channels, H x W pixels,
-V patches per frame, E vision width.
+V patches per frame, E vision width, Q tokens of a media item, W resampler width, T media slots of a
+row.
 """
 
 from __future__ import annotations
@@ -30,6 +31,75 @@ class Progress(NamedTuple):
     epoch: int
     taken: int
     sizes: list[int]
+
+
+class PixelMedia(NamedTuple):
+    """Media as pictures and clips, which the image encoder has yet to see.
+
+    Attributes:
+        values: (N, F, C, H, W) float.
+    """
+
+    values: Tensor
+
+
+class PatchMedia(NamedTuple):
+    """Media as the frozen image encoder's patches.
+
+    Attributes:
+        values: (N, F, V, E) float.
+    """
+
+    values: Tensor
+
+
+class ResampledMedia(NamedTuple):
+    """Media as the resampler's tokens.
+
+    Attributes:
+        values: (N, Q, W) float.
+    """
+
+    values: Tensor
+
+
+class ProjectedMedia(NamedTuple):
+    """Media as the gated layers read them, once for a whole prompt or step.
+
+    Attributes:
+        keys_values: For each gated layer (N, Q, 2*H*K), keys then values.
+        slots: (B, T) long, which of the N media stands at each place of a row's own list.
+        latest: (B, L) long, place of the latest media item at or before each token, -1 for none.
+    """
+
+    keys_values: tuple[Tensor, ...]
+    slots: Tensor
+    latest: Tensor
+
+    def at(self, tokens: slice) -> ProjectedMedia:
+        """The same for some tokens of each row."""
+        return self._replace(latest=self.latest[:, tokens])
+
+    def repeated(self, copies: int) -> ProjectedMedia:
+        """The same for rows that each stand so many times, one after the other."""
+        return self._replace(
+            slots=self.slots.repeat_interleave(copies, 0),
+            latest=self.latest.repeat_interleave(copies, 0),
+        )
+
+
+StoredMedia = PixelMedia | PatchMedia
+"""What a loader brings."""
+
+Media = StoredMedia | ResampledMedia | ProjectedMedia
+"""What a model reads of pictures, in whichever stage it is; the stage says what is left to do."""
+
+
+def count_media(media: Media | None) -> int:
+    """N, whatever the stage."""
+    if media is None:
+        return 0
+    return len(media.keys_values[0] if isinstance(media, ProjectedMedia) else media.values)
 
 
 def media_per_document(is_media: Tensor, position_ids: Tensor) -> Tensor:
@@ -81,13 +151,10 @@ class Batch(NamedTuple):
         position_ids: (B, L) long, counted from 0 in each document. Padding stands at the end of a
             row and counts on: no token of a document ever reads it.
         labels: (B, L) long, the token itself where it is to be predicted, ``IGNORE`` elsewhere.
-        pixels: (N, F, C, H, W) float. Only media that exist, in reading order, row after row: the
-            i-th ``<image>`` token of the batch stands for ``pixels[i]``. None of them (N = 0) where
-            ``patches`` are given.
+        media: Only media that exist, in reading order, row after row: the i-th ``<image>`` token of
+            the batch stands for the i-th. Pixels, or patches computed beforehand.
         keys: Names of the documents in reading order, for messages.
         tokens: How many of the B*L tokens are no padding.
-        patches: (N, F, V, E) what the frozen encoder made of the media, computed beforehand, in the
-            place of ``pixels``; None for a batch of pictures.
         counts: What was read on the way to this batch: samples ``read`` and ``used``, those dropped
             by reason, ``picture_REASON`` for pictures left out of web pages that were used,
             ``shards`` read to their end and ``broken_shard`` among them.
@@ -99,10 +166,9 @@ class Batch(NamedTuple):
     input_ids: Tensor
     position_ids: Tensor
     labels: Tensor
-    pixels: Tensor
+    media: StoredMedia
     keys: list[str]
     tokens: int
-    patches: Tensor | None = None
     counts: dict[str, int] = {}  # noqa: RUF012  # never changed in place
     progress: Progress | None = None
     labels_in_step: int = 0
@@ -115,13 +181,13 @@ class Batch(NamedTuple):
     @property
     def num_media(self) -> int:
         """How many media the documents hold, N."""
-        (media,) = self.media.values()
-        return len(media)
+        return len(self.media.values)
 
     @property
-    def media(self) -> dict[str, Tensor]:
-        """The media as the model's own argument, ``pixels`` or ``patches``."""
-        return {"pixels": self.pixels} if self.patches is None else {"patches": self.patches}
+    def pixels(self) -> Tensor:
+        """(N, F, C, H, W) of a batch of pictures, for ``MiniFlamingo.forward(pixels=...)``."""
+        assert isinstance(self.media, PixelMedia), "this batch holds patches"
+        return self.media.values
 
     def with_others_media(self, image_token: int) -> Batch | None:
         """Give every document the media of another, which a model that looks must not like.
@@ -137,6 +203,4 @@ class Batch(NamedTuple):
         index = others_media(counts)
         if index is None:
             return None
-        if self.patches is not None:
-            return self._replace(patches=self.patches[index])
-        return self._replace(pixels=self.pixels[index])
+        return self._replace(media=self.media._replace(values=self.media.values[index]))

@@ -12,6 +12,7 @@ from conftest import RESAMPLER, XATTN
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from miniflamingo import Chunk, Document
+from miniflamingo.batch import PixelMedia
 from miniflamingo.data.accumulate import StepLoader
 from miniflamingo.data.source import SourceConfig
 from miniflamingo.document import Patches
@@ -164,7 +165,8 @@ def run(
         prompt = module.processor([Document([Chunk(tiny.picture(0), "")])])
         completion = module.model.generate(**prompt, max_new_tokens=4, num_beams=2)
         seen["completion"] = completion.tolist()
-        prompt["resampled"] = module.model.resample(prompt.pop("pixels"))  # as the samples' reader
+        # As the samples' reader.
+        prompt["media"] = module.model.resample(PixelMedia(prompt.pop("pixels")))
         completion = module.model.generate(**prompt, max_new_tokens=4, num_beams=2)
         assert completion.tolist() == seen["completion"]
     return seen

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miniflamingo.batch import Batch, media_per_document, others_media
+from miniflamingo.batch import Batch, PatchMedia, PixelMedia, media_per_document, others_media
 
 IMAGE = 9
 
@@ -25,7 +25,9 @@ def batch_of(rows, length=None):
     owners = [number for number, count in enumerate(counts) for _ in range(count)]
     pixels = torch.tensor(owners, dtype=torch.float).view(-1, 1, 1, 1, 1)
     ids, positions = torch.tensor(ids), torch.tensor(positions)
-    return Batch(ids, positions, ids, pixels, [str(n) for n in range(len(counts))], ids.numel())
+    return Batch(
+        ids, positions, ids, PixelMedia(pixels), [str(n) for n in range(len(counts))], ids.numel()
+    )
 
 
 ROWS = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=4), min_size=1, max_size=5)
@@ -57,6 +59,6 @@ def test_media_are_cut_or_repeated_to_a_documents_own_count():
 def test_patches_are_given_in_the_place_of_patches():
     batch = batch_of([[1], [2]])
     patches = torch.arange(3.0).view(3, 1, 1, 1)
-    other = batch._replace(pixels=batch.pixels[:0], patches=patches).with_others_media(IMAGE)
-    assert other.patches.flatten().tolist() == [1, 0, 0]
-    assert len(other.pixels) == 0
+    other = batch._replace(media=PatchMedia(patches)).with_others_media(IMAGE)
+    assert isinstance(other.media, PatchMedia)
+    assert other.media.values.flatten().tolist() == [1, 0, 0]

@@ -70,7 +70,7 @@ def test_an_answer_is_scored_by_the_tokens_that_it_has_in_a_text(marked, process
     for answer, score in zip((" yes", " no"), found, strict=True):
         batch = processor.batch([Document([Chunk(tiny.picture(0), "a cat?" + answer)])])
         losses = marked.token_losses(
-            batch.input_ids, batch.position_ids, batch.pixels, batch.input_ids
+            batch.input_ids, batch.position_ids, batch.media, batch.input_ids
         )
         assert score == pytest.approx(-losses[prompt - 1 :].sum().item(), abs=1e-4)
 

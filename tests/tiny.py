@@ -189,7 +189,7 @@ def interleaved(texts: list[str], seed: int) -> dict[str, bytes]:
 def loss_of(model, batch):
     """A model's loss on a batch."""
     return model(
-        batch.input_ids, position_ids=batch.position_ids, labels=batch.labels, **batch.media
+        batch.input_ids, position_ids=batch.position_ids, labels=batch.labels, media=batch.media
     ).loss
 
 

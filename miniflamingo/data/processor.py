@@ -12,13 +12,13 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from miniflamingo.batch import IGNORE, Batch
+from miniflamingo.batch import IGNORE, Batch, PatchMedia, PixelMedia, StoredMedia
 from miniflamingo.data.collate import count_positions, pack_rows, pad_left, pad_right
-from miniflamingo.data.encode import Encoded, encode_document
+from miniflamingo.data.encode import encode_document
 from miniflamingo.data.images import Transform, clip_to_pixels
 from miniflamingo.data.media import decode_media
 from miniflamingo.data.patches import stack_patches
-from miniflamingo.document import Document, Patches
+from miniflamingo.document import Chunk, Document, Patches
 from miniflamingo.errors import UserError
 from miniflamingo.files import read_json
 from miniflamingo.tokens import load_tokenizer, media_tokens
@@ -69,7 +69,7 @@ class MiniFlamingoProcessor:
         self.transform = picture_transform(preprocessing)
         self.least_side = least_side(preprocessing)
 
-    def __call__(self, documents: Sequence[Document]) -> dict[str, Tensor]:
+    def __call__(self, documents: Sequence[Document]) -> dict[str, Any]:
         """Encode prompts for ``MiniFlamingo.generate``, padded on the left.
 
         Args:
@@ -77,7 +77,7 @@ class MiniFlamingoProcessor:
 
         Returns:
             ``input_ids`` (B, L), ``attention_mask`` (B, L), ``pixels`` (N, F, C, H, W); where the
-            documents hold patch features, ``patches`` (N, F, V, E) in their place.
+            documents hold patch features, ``media`` in its place, a ``PatchMedia``.
 
         Raises:
             UnreadableImage: If a picture does not decode.
@@ -87,9 +87,9 @@ class MiniFlamingoProcessor:
             raise UserError("there are no documents to encode; give at least one.")
         encoded = [encode_document(doc, self.tokenizer, self.tokens) for doc in documents]
         ids, mask = pad_left([each.input_ids for each in encoded], self.tokens.end_of_chunk)
-        pixels, patches = self._media(encoded)
-        media = {"pixels": pixels} if patches is None else {"patches": patches}
-        return {"input_ids": ids, "attention_mask": mask, **media}
+        media = self.media([chunk for each in encoded for chunk in each.media])
+        shown = {"pixels": media.values} if isinstance(media, PixelMedia) else {"media": media}
+        return {"input_ids": ids, "attention_mask": mask, **shown}
 
     def batch(
         self,
@@ -122,15 +122,13 @@ class MiniFlamingoProcessor:
         in_order = [place for row in rows for place in row]
         ids = [[token for place in row for token in encoded[place].input_ids] for row in rows]
         labels = [[label for place in row for label in encoded[place].labels] for row in rows]
-        pixels, patches = self._media([encoded[place] for place in in_order])
         return Batch(
             pad_right(ids, self.tokens.end_of_chunk),
             count_positions([[lengths[place] for place in row] for row in rows]),
             pad_right(labels, IGNORE),
-            pixels,
+            self.media([chunk for place in in_order for chunk in encoded[place].media]),
             [documents[place].key for place in in_order],
             sum(lengths),
-            patches=patches,
         )
 
     def batch_decode(self, completions: Tensor) -> list[str]:
@@ -172,16 +170,27 @@ class MiniFlamingoProcessor:
         encoder = settings.pop("encoder", None)
         return cls(load_tokenizer(str(folder)), settings, encoder)
 
-    def _media(self, encoded: Sequence[Encoded]) -> tuple[Tensor, Tensor | None]:
-        """(N, F, C, H, W) pixels, N = 0 if there are none, and (N, F, V, E) patches or None."""
-        media = [decode_media(chunk, self.least_side) for each in encoded for chunk in each.media]
+    def media(self, chunks: Sequence[Chunk]) -> StoredMedia:
+        """Batch the media of chunks.
+
+        Args:
+            chunks: Each with a media item, in reading order.
+
+        Returns:
+            Pixels, N = 0 if there are none, or patches where the chunks hold these.
+
+        Raises:
+            UnreadableImage: If a picture does not decode.
+            UserError: If there are patches of another encoder, or beside pictures.
+        """
+        media = [decode_media(chunk, self.least_side) for chunk in chunks]
         if any(isinstance(chunk.image, Patches) for chunk in media):
-            return self._no_pixels(), stack_patches([chunk.image for chunk in media], self.encoder)
+            return PatchMedia(stack_patches([chunk.image for chunk in media], self.encoder))
         if not media:
-            return self._no_pixels(), None
+            return PixelMedia(self._no_pixels())
         frames = max(len(chunk.frames) for chunk in media)
         clips = [clip_to_pixels(chunk.frames, self.transform, frames) for chunk in media]
-        return torch.stack(clips), None
+        return PixelMedia(torch.stack(clips))
 
     def _no_pixels(self) -> Tensor:
         size = self.preprocessing["size"]

@@ -74,8 +74,8 @@ def complete(
             batch = reader.prompts([encoded[place] for place in places], blank)
             ids = reader.model.generate(
                 batch.input_ids,
+                batch.media,
                 attention_mask=batch.attention_mask,
-                resampled=batch.resampled,
                 max_new_tokens=decoding.max_new_tokens,
                 num_beams=decoding.beams,
                 do_sample=False,

@@ -19,7 +19,6 @@ from miniflamingo.generation.complete import batches_by_length
 from miniflamingo.generation.reader import Reader
 from miniflamingo.model.embeddings import table_of
 from miniflamingo.model.loss import Labelled, token_losses
-from miniflamingo.model.media_mask import latest_media, media_slots
 
 
 def encode_continuation(reader: Reader, text: str, prompt: Document | None = None) -> list[int]:
@@ -106,22 +105,12 @@ def _score_batch(
     """(P, C) summed log-likelihoods of P prompts' C continuations."""
     model = reader.model
     ids, mask, resampled = reader.prompts(encoded, blank)
-    if resampled is None:
-        keys_values = model.project_media(None)
-    else:
-        keys_values = model.media_projection(resampled)
-    is_media = ids == model.tokens.image
-    slots, reads = media_slots(is_media), latest_media(is_media)
+    media = model.project_media(resampled, ids)
     cache = None
     if ids.shape[1] > 1:
         # All but the last token: that one is read with each continuation, whose first it predicts.
         cache = model.read(
-            ids[:, :-1],
-            mask[:, :-1],
-            keys_values=keys_values,
-            slots=slots,
-            reads=reads[:, :-1],
-            use_cache=True,
+            ids[:, :-1], media.at(slice(0, ids.shape[1] - 1)), mask[:, :-1], use_cache=True
         ).past_key_values
     sums = []
     width = max(1, batch_size // len(ids))
@@ -135,12 +124,12 @@ def _score_batch(
         shared = copy.deepcopy(cache)  # a cache is changed by whoever reads on from it
         if shared is not None:
             shared.batch_repeat_interleave(copies)
+        # All that is scored reads what the prompt's last token reads.
+        read = media.at(slice(-1, None)).repeated(copies)
         hidden = model.read(
             torch.cat([last, written[:, :-1]], 1),
+            read._replace(latest=read.latest.expand(-1, targets.shape[1])),
             torch.cat([mask.repeat_interleave(copies, 0), (targets != IGNORE).long()[:, :-1]], 1),
-            keys_values=keys_values,
-            slots=slots.repeat_interleave(copies, 0),
-            reads=reads[:, -1:].repeat_interleave(copies, 0).expand(-1, targets.shape[1]),
             past_key_values=shared,
             use_cache=shared is not None,
         ).last_hidden_state

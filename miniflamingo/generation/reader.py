@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from miniflamingo.batch import ResampledMedia
 from miniflamingo.data.collate import pad_left
 from miniflamingo.data.encode import Encoded, encode_document
 from miniflamingo.data.processor import MiniFlamingoProcessor
@@ -54,12 +55,12 @@ class Prompts(NamedTuple):
     Attributes:
         input_ids: (B, L) long, padded on the left.
         attention_mask: (B, L) long, 0 at padding.
-        resampled: (N, Q, W), None for text alone.
+        media: None for text alone.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
-    resampled: Tensor | None
+    media: ResampledMedia | None
 
 
 class Reader:
@@ -113,14 +114,14 @@ class Reader:
         device = self.model.device
         filler = self.processor.tokens.end_of_chunk  # masked, so any token
         ids, mask = pad_left([each.input_ids for each in encoded], filler)
-        media = [chunk for each in encoded for chunk in each.media]
-        resampled = self.resampled(media) if media else None
-        if blank and resampled is not None:
-            resampled = torch.zeros_like(resampled)
-        return Prompts(ids.to(device), mask.to(device), resampled)
+        chunks = [chunk for each in encoded for chunk in each.media]
+        media = self.resampled(chunks) if chunks else None
+        if blank and media is not None:
+            media = ResampledMedia(torch.zeros_like(media.values))
+        return Prompts(ids.to(device), mask.to(device), media)
 
-    def resampled(self, media: Sequence[Chunk]) -> Tensor:
-        """(N, Q, W) resampled media, computed for those not read before.
+    def resampled(self, media: Sequence[Chunk]) -> ResampledMedia:
+        """Resampled media, computed for those not read before.
 
         Raises:
             UnreadableImage: If a picture does not decode.
@@ -130,7 +131,7 @@ class Reader:
         found = {name: self._media[name] for name in distinct if name in self._media}
         found |= self._resample({n: chunk for n, chunk in distinct.items() if n not in found})
         self._keep(found)
-        return torch.stack([found[name] for name in ids])
+        return ResampledMedia(torch.stack([found[name] for name in ids]))
 
     def _resample(self, media: Mapping[MediaId, Chunk]) -> dict[MediaId, Tensor]:
         """Encode and resample: pictures together, all else one by one so that no clip is padded."""
@@ -140,10 +141,9 @@ class Reader:
         parts += [[name] for name, chunk in media.items() if len(chunk.frames) != 1]
         made: dict[MediaId, Tensor] = {}
         for part in parts:
-            inputs = self.processor([Document([media[name]]) for name in part])
-            given = (inputs.get(name) for name in ("pixels", "patches"))
-            on_device = (each if each is None else each.to(self.model.device) for each in given)
-            made |= zip(part, self.model.resample(*on_device), strict=True)
+            given = self.processor.media([media[name] for name in part])
+            on_device = given._replace(values=given.values.to(self.model.device))
+            made |= zip(part, self.model.resample(on_device).values, strict=True)
         return made
 
     def _keep(self, found: Mapping[MediaId, Tensor]) -> None:

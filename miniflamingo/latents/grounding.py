@@ -87,13 +87,7 @@ def losses_of(model: MiniFlamingo, batch: Batch) -> Tensor:
     """
     dtype = model.language.dtype
     with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-        return model.token_losses(
-            batch.input_ids,
-            batch.position_ids,
-            batch.media.get("pixels"),
-            batch.labels,
-            batch.media.get("patches"),
-        )
+        return model.token_losses(batch.input_ids, batch.position_ids, batch.media, batch.labels)
 
 
 def conditions(model: MiniFlamingo, layers: bool = True) -> dict[str, Any]:

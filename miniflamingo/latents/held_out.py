@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from miniflamingo.batch import Batch
+from miniflamingo.batch import Batch, PixelMedia
 from miniflamingo.data.processor import MiniFlamingoProcessor
 from miniflamingo.document import Chunk, Document
 from miniflamingo.errors import UserError
@@ -16,7 +16,7 @@ from miniflamingo.model.flamingo import MiniFlamingo
 @torch.no_grad()
 def patches_of(model: MiniFlamingo, batch: Batch) -> Tensor:
     """(N, F, V, E) patches of a batch's media: those it brings, or the encoder's."""
-    return model.encode(batch.pixels) if batch.patches is None else batch.patches
+    return model.encode(batch.media).values
 
 
 @torch.no_grad()
@@ -55,5 +55,5 @@ def encode_pictures(
                 "to lay a map on; give the shards that the features were made of."
             )
         pixels.append(inputs["pixels"])
-        patches.append(model.encode(pixels[-1].to(model.device)).float().cpu())
+        patches.append(model.encode(PixelMedia(pixels[-1].to(model.device))).values.float().cpu())
     return torch.cat(pixels), torch.cat(patches)

@@ -11,6 +11,7 @@ from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
+from miniflamingo.batch import PixelMedia
 from miniflamingo.errors import UserError
 from miniflamingo.latents.attention import on_patches, resampler_attention
 from miniflamingo.latents.grid import patch_grid
@@ -101,7 +102,7 @@ class LatentsHistory(L.Callback):
             return
         size = batch.pixels.shape[-2:]
         frames = torch.full((self.patches.shape[1], *size, 3), 128, dtype=torch.uint8)
-        if batch.patches is None:
+        if isinstance(batch.media, PixelMedia):
             frames = pictures_of(batch.pixels[0], model.vision.preprocessing)
         self.begin(trainer, frames, patch_grid(self.patches.shape[2], *size))
         self.keep(trainer, pl_module, "drawn")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from miniflamingo.batch import Batch
+from miniflamingo.batch import Batch, PixelMedia
 from miniflamingo.data.processor import MiniFlamingoProcessor
 from miniflamingo.document import Chunk, Document, ImageSource
 from miniflamingo.latents.attention import check_layers, entering
@@ -85,7 +85,7 @@ def resample_listening(model: MiniFlamingo, pixels: Tensor) -> tuple[Tensor, Ten
         (Q, W) queries and (Q, W) output.
     """
     with entering([model.resampler.layers[0]]) as heard:
-        output = model.resample(pixels.to(model.device))
+        output = model.resample(PixelMedia(pixels.to(model.device))).values
     _, queries = heard[0]
     return queries[0].clone(), output[0]
 

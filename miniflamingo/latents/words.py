@@ -6,17 +6,19 @@ Shapes: M tokens of a completion, L of a prompt, H heads, Q latents, P = F*V pat
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from miniflamingo.batch import PixelMedia
 from miniflamingo.latents.attention import entering, gated_attention, on_patches
 from miniflamingo.model.flamingo import MiniFlamingo
 
 
 def write_greedily(
-    model: MiniFlamingo, inputs: Mapping[str, Tensor], max_new_tokens: int = 30
+    model: MiniFlamingo, inputs: Mapping[str, Any], max_new_tokens: int = 30
 ) -> Tensor:
     """Complete one prompt without sampling or beams.
 
@@ -60,7 +62,8 @@ def word_attention(
     prompt = inputs["input_ids"]
     ids = torch.cat([prompt, completion[None]], dim=1)
     with entering(model.gated_blocks()) as heard:
-        model.read(ids, torch.ones_like(ids), inputs["pixels"], use_cache=False)
+        media = PixelMedia(inputs["pixels"])
+        model.read(ids, media, torch.ones_like(ids), use_cache=False)
     written_at = slice(prompt.shape[1] - 1, ids.shape[1] - 1)
     return [
         gated_attention(block, *each)[0, written_at]

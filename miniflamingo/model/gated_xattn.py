@@ -17,7 +17,7 @@ from miniflamingo.model.config import XattnConfig
 from miniflamingo.model.media_mask import Reading
 
 
-class Media(NamedTuple):
+class AttendedMedia(NamedTuple):
     """What all gated layers read in one call of the language model.
 
     Attributes:
@@ -154,7 +154,7 @@ class FusedDecoderLayer(nn.Module):
             if hasattr(layer, name):
                 setattr(self, name, getattr(layer, name))
 
-    def forward(self, hidden: Tensor, *args: Any, media: Media, **lm_kwargs: Any) -> Any:
+    def forward(self, hidden: Tensor, *args: Any, media: AttendedMedia, **lm_kwargs: Any) -> Any:
         """``media`` is required, so a language model that drops keywords fails loudly."""
         hidden = self.xattn(hidden, media.keys_values[self.index], media.reading)
         return self.layer(hidden, *args, **lm_kwargs)

@@ -8,37 +8,63 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from miniflamingo.batch import (
+    Media,
+    PatchMedia,
+    PixelMedia,
+    ProjectedMedia,
+    ResampledMedia,
+    count_media,
+)
 from miniflamingo.errors import UserError
 
+NAMES = {
+    PixelMedia: "pixels",
+    PatchMedia: "patches",
+    ResampledMedia: "resampled media",
+    ProjectedMedia: "projected media",
+    type(None): "pixels",
+}
+"""What messages call the stages."""
 
-def check_media_count(
-    input_ids: Tensor, pixels: Tensor | None, patches: Tensor | None, image_token: int
-) -> None:
-    """Every ``<image>`` token needs one media item, as pixels or as patches.
+
+def media_of(media: Media | Tensor | None, short: Tensor | None) -> Media | None:
+    """Take media as users give them.
+
+    Args:
+        media: In any stage; a bare tensor holds pixels.
+        short: (N, F, C, H, W), what ``pixels=`` held.
+
+    Raises:
+        UserError: If both are given.
+    """
+    if media is not None and short is not None:
+        raise UserError(
+            "media and pixels are both given; give one of the two. pixels=x is short for "
+            "media=PixelMedia(x)."
+        )
+    given = short if media is None else media
+    return PixelMedia(given) if isinstance(given, Tensor) else given
+
+
+def check_media_count(input_ids: Tensor, media: Media | None, image_token: int) -> None:
+    """Every ``<image>`` token needs one media item.
 
     Args:
         input_ids: (B, L).
-        pixels: (N, F, C, H, W), or None.
-        patches: (N, F, V, E), or None.
+        media: In any stage, or None.
         image_token: Id of ``<image>``.
 
     Raises:
-        UserError: If the two counts differ, there are no tokens at all, or both kinds of media.
+        UserError: If the two counts differ, or there are no tokens at all.
     """
     if not input_ids.numel():
         raise UserError(f"input_ids of shape {tuple(input_ids.shape)} hold no tokens to read.")
     num_tags = int((input_ids == image_token).sum())
-    num_pixels, num_patches = (0 if x is None else len(x) for x in (pixels, patches))
-    if num_pixels and num_patches:
+    if num_tags != count_media(media):
         raise UserError(
-            f"pixels hold {num_pixels} media and patches {num_patches}; give one of the two. "
-            "A batch is of pictures or of features computed beforehand."
-        )
-    name = "patches" if num_patches else "pixels"
-    if num_tags != num_pixels + num_patches:
-        raise UserError(
-            f"input_ids hold {num_tags} <image> tokens but {name} hold "
-            f"{num_pixels + num_patches} media. "
+            f"input_ids hold {num_tags} <image> tokens but {NAMES[type(media)]} hold "
+            f"{count_media(media)} media. "
             "Encode documents with MiniFlamingoProcessor, which keeps the two in step."
         )
 

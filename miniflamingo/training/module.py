@@ -148,7 +148,7 @@ class FlamingoModule(L.LightningModule):
             batch.input_ids,
             position_ids=batch.position_ids,
             labels=batch.labels,
-            **batch.media,
+            media=batch.media,
         )
         return out.loss
 
@@ -179,7 +179,7 @@ class FlamingoModule(L.LightningModule):
         """Log the loss, the same by place in the document, and that with swapped pictures."""
         labels = batch.labels[:, 1:]
         slot = latest_media(batch.input_ids == self.model.tokens.image)[:, 1:][labels != IGNORE]
-        losses = self.token_losses(batch, batch.media)
+        losses = self.token_losses(batch)
         tokens = len(losses) * self.trainer.world_size  # averaged over ranks as an integer
         self.log("val/loss", losses.mean(), prog_bar=True, batch_size=tokens, sync_dist=True)
         for place in range(int(slot.max()) + 1):
@@ -191,7 +191,7 @@ class FlamingoModule(L.LightningModule):
         other = batch.with_others_media(self.model.tokens.image)
         # Computed even where there is nothing to swap: ranks that share weights out wait for each
         # other, and each must log the same names. A weight of 0 keeps it out of the mean.
-        swapped = self.token_losses(batch, (other or batch).media).mean()
+        swapped = self.token_losses(other or batch).mean()
         self.log(
             "val/loss_swapped",
             swapped,
@@ -200,14 +200,10 @@ class FlamingoModule(L.LightningModule):
             sync_dist=True,
         )
 
-    def token_losses(self, batch: Batch, media: dict[str, Tensor]) -> Tensor:
-        """One loss for each labelled token, row after row, reading the given media."""
+    def token_losses(self, batch: Batch) -> Tensor:
+        """One loss for each labelled token, row after row."""
         return self.model.token_losses(
-            batch.input_ids,
-            batch.position_ids,
-            media.get("pixels"),
-            batch.labels,
-            media.get("patches"),
+            batch.input_ids, batch.position_ids, batch.media, batch.labels
         )
 
     def configure_optimizers(self) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from miniflamingo.batch import Batch
+from miniflamingo.batch import Batch, PatchMedia, PixelMedia
 from miniflamingo.errors import UserError
 
 
@@ -27,7 +27,10 @@ def with_same_media(
     Raises:
         UserError: On every rank, if some have pictures and others have patches.
     """
-    mine = [[len(batch.pixels) > 0, batch.patches is not None] for batch in batches.values()]
+    mine = [
+        [isinstance(media, PixelMedia) and len(media.values) > 0, isinstance(media, PatchMedia)]
+        for media in (batch.media for batch in batches.values())
+    ]
     device = next(iter(batches.values())).input_ids.device
     found = total(torch.tensor(mine, dtype=torch.long, device=device)).tolist()
     same = {}
@@ -38,8 +41,7 @@ def with_same_media(
                 "patch features, but ranks that share the image encoder out must all run it or "
                 "none. Keep shards of pictures and of features in sources of their own."
             )
-        lacks = patches and batch.patches is None
-        same[source] = (
-            batch._replace(patches=batch.pixels.new_zeros(0, 1, 1, 1)) if lacks else batch
-        )
+        lacks = patches and isinstance(batch.media, PixelMedia)
+        nothing = PatchMedia(batch.media.values.new_zeros(0, 1, 1, 1))
+        same[source] = batch._replace(media=nothing) if lacks else batch
     return same

@@ -8,6 +8,7 @@ import tiny
 import torch
 
 from miniflamingo import Chunk, Document, MiniFlamingoProcessor
+from miniflamingo.batch import PatchMedia
 from miniflamingo.data.dropped import Dropped
 from miniflamingo.data.patches import read_patches, write_patches
 from miniflamingo.document import Patches
@@ -50,13 +51,12 @@ def test_a_batch_holds_patches_in_reading_order_in_place_of_pixels(reader):
         Document([Chunk(None, "no picture."), Chunk(last, "a cat.")]),
     ]
     batch = reader.batch(documents)
-    assert list(batch.media) == ["patches"]
-    assert batch.pixels.shape == (0, 1, 3, 16, 16)
+    assert isinstance(batch.media, PatchMedia)
     expected = [first.values.repeat(2, 1, 1), clip.values, last.values.repeat(2, 1, 1)]
-    assert torch.equal(batch.patches, torch.stack(expected))
+    assert torch.equal(batch.media.values, torch.stack(expected))
     assert int((batch.input_ids == reader.tokens.image).sum()) == 3
     prompt = reader([documents[0]])
-    assert torch.equal(prompt["patches"], batch.patches[:2])
+    assert torch.equal(prompt["media"].values, batch.media.values[:2])
     assert "pixels" not in prompt
 
 

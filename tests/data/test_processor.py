@@ -53,11 +53,12 @@ def test_a_prompt_batch_is_padded_on_the_left(processor):
 
 @pytest.mark.parametrize("how", ["prompt", "batch"])
 def test_pictures_stand_in_reading_order(processor, how):
-    made = processor(documents()) if how == "prompt" else processor.batch(documents())._asdict()
-    assert made["pixels"].shape == (3, 1, 3, 16, 16)
+    given = processor(documents())["pixels"]
+    pixels = given if how == "prompt" else processor.batch(documents()).pixels
+    assert pixels.shape == (3, 1, 3, 16, 16)
     for seed in range(3):
         expected = expected_pixels(tiny.picture(seed))
-        torch.testing.assert_close(made["pixels"][seed, 0], expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(pixels[seed, 0], expected, rtol=0, atol=1e-5)
 
 
 def test_text_alone_gives_no_pixels(processor):

@@ -5,7 +5,7 @@ import tiny
 import torch
 
 from miniflamingo import Chunk, Document
-from miniflamingo.batch import IGNORE
+from miniflamingo.batch import IGNORE, PixelMedia
 from miniflamingo.generation.likelihood import encode_continuation, log_likelihoods, mean_losses
 from miniflamingo.generation.reader import Reader
 
@@ -34,7 +34,7 @@ def in_full(reader: Reader, prompt: Document, text: str) -> float:
     labels = torch.full_like(ids, IGNORE)
     labels[0, -len(written) :] = torch.tensor(written)
     positions = torch.arange(ids.shape[1])[None]
-    losses = reader.model.token_losses(ids, positions, inputs["pixels"], labels)
+    losses = reader.model.token_losses(ids, positions, PixelMedia(inputs["pixels"]), labels)
     return -losses.sum().item()
 
 

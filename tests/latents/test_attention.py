@@ -71,7 +71,7 @@ def test_a_gated_blocks_weights_are_those_of_the_fused_kernel(build, processor, 
     slots, reads = media_slots(is_media), latest_media(is_media)
     blocks = list(model.gated_blocks())
     with entering(blocks) as inputs, entering(block.to_out for block in blocks) as fused:
-        model.read(batch.input_ids, pixels=batch.pixels, position_ids=batch.position_ids)
+        model.read(batch.input_ids, batch.media, position_ids=batch.position_ids)
     for block, entered, (heads_joined,) in zip(blocks, inputs, fused, strict=True):
         weights = gated_attention(block, *entered)  # (B, L, H, S)
         sees = (reads >= 0).float()

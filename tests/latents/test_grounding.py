@@ -7,6 +7,7 @@ import tiny
 import torch
 
 from miniflamingo import Chunk, Document
+from miniflamingo.batch import PixelMedia
 from miniflamingo.latents.grounding import (
     closed,
     grounding,
@@ -91,7 +92,7 @@ def test_an_error_inside_opens_the_road_again(model, batch):
 
 
 def test_swapped_pictures_are_the_other_documents(model, batch):
-    other = batch._replace(pixels=batch.pixels[[2, 3, 0, 1]])
+    other = batch._replace(media=PixelMedia(batch.pixels[[2, 3, 0, 1]]))
     torch.testing.assert_close(grounding(model, batch)["swapped"], losses_of(model, other))
 
 
@@ -101,9 +102,9 @@ def test_a_lone_document_has_no_other_pictures(model, processor):
 
 
 def test_a_latent_left_out_is_not_read(model, batch):
-    tokens = model.resample(batch.pixels)
+    tokens = model.resample(batch.media).values
     with without_latent(model, 1):
-        assert torch.equal(model.resample(batch.pixels), tokens[:, [0, 2]])
+        assert torch.equal(model.resample(batch.media).values, tokens[:, [0, 2]])
     found = losses_without_each_latent(model, [batch])
     assert found.shape == (3,)
     assert (found != loss(model, batch).mean()).all()

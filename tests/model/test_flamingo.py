@@ -7,7 +7,7 @@ from agreement import assert_agrees
 from transformers import AutoModelForCausalLM
 
 from miniflamingo import Chunk, Document
-from miniflamingo.batch import IGNORE
+from miniflamingo.batch import IGNORE, PixelMedia
 from miniflamingo.model.export import is_own_weight
 
 TEXTS = ["a red cat on a blue background.", "two cups.", "three dogs on white."]
@@ -92,10 +92,10 @@ def test_right_padding_changes_nothing(model, processor):
     batch = processor.batch(documents)
     assert batch.tokens < batch.input_ids.numel()
     with torch.no_grad():
-        losses = model.token_losses(batch.input_ids, batch.position_ids, batch.pixels, batch.labels)
+        losses = model.token_losses(batch.input_ids, batch.position_ids, batch.media, batch.labels)
         alone = [processor.batch([each]) for each in documents]
         expected = torch.cat(
-            [model.token_losses(b.input_ids, b.position_ids, b.pixels, b.labels) for b in alone]
+            [model.token_losses(b.input_ids, b.position_ids, b.media, b.labels) for b in alone]
         )
     assert_agrees(losses, expected)
 
@@ -180,7 +180,9 @@ def test_generation_stops_at_the_end_of_the_chunk_and_never_writes_an_image(mode
     with torch.no_grad():
         model.token_rows.output_rows.zero_()
         inputs = processor(prompts())
-        last = model.read(inputs["input_ids"], inputs["attention_mask"], inputs["pixels"])
+        last = model.read(
+            inputs["input_ids"], PixelMedia(inputs["pixels"]), inputs["attention_mask"]
+        )
         direction = last.last_hidden_state[:, -1].mean(0)
         model.token_rows.output_rows[0] = 100 * direction  # <image> would win everywhere
         model.token_rows.output_rows[1] = 50 * direction

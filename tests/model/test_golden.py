@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from miniflamingo import MiniFlamingo
+from miniflamingo.batch import PixelMedia
 from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig, make_config
 from miniflamingo.model.export import is_own_weight
 from miniflamingo.model.gated_xattn import GatedCrossAttention
@@ -231,7 +232,7 @@ def test_whole_model_on_the_way(whole):
     pixels = whole.tensors["vision_x"].float().flatten(0, 1)  # all 12, absent ones too
     with torch.no_grad():
         patches = whole.model.vision(pixels)  # (12, 1, V, E)
-        resampled = whole.model.resample(pixels)
+        resampled = whole.model.resample(PixelMedia(pixels)).values
     assert_agrees(patches[:, 0], whole.tensors["vision_tokens"])
     assert_agrees(resampled, whole.tensors["perceiver_out"].flatten(0, 1))
 
@@ -241,7 +242,7 @@ def gradients_of(model: MiniFlamingo, whole: Whole) -> tuple[Tensor, dict[str, T
     model.zero_grad()
     pixels = whole.pixels("vision_x", "lang_x")
     ids, mask, labels = (whole.tensors[key] for key in ("lang_x", "attention_mask", "labels"))
-    loss = model(ids, mask, pixels=pixels, labels=labels).loss
+    loss = model(ids, attention_mask=mask, pixels=pixels, labels=labels).loss
     loss.backward()
     return loss[None], {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
 
@@ -258,8 +259,8 @@ def test_whole_model_logits_and_loss(whole, exact):
     assert len(pixels) < whole.tensors["vision_x"].flatten(0, 1).shape[0]
     kept = mask.bool()
     with torch.no_grad():
-        logits = whole.model(ids, mask, pixels=pixels).logits
-        logits64 = exact(ids, mask, pixels=pixels).logits
+        logits = whole.model(ids, attention_mask=mask, pixels=pixels).logits
+        logits64 = exact(ids, attention_mask=mask, pixels=pixels).logits
     assert_agrees(logits[kept], whole.tensors["logits"][kept])
     assert_agrees(logits64[kept], whole.tensors["logits64"][kept], 1e-13)
     loss, _ = gradients_of(whole.model, whole)
@@ -289,7 +290,7 @@ def test_whole_model_generates_the_same_tokens(whole, beams, name):
     prompt = whole.tensors["gen_lang_x"]
     completions = whole.model.generate(
         prompt,
-        whole.pixels("gen_vision_x", "gen_lang_x"),
+        pixels=whole.pixels("gen_vision_x", "gen_lang_x"),
         attention_mask=whole.tensors["gen_attention_mask"],
         num_beams=beams,
         max_new_tokens=8,

@@ -75,3 +75,29 @@ def test_a_model_of_another_width_is_refused_with_both_shapes(build, tmp_path):
     message = r"shape of resampler\.latents: found \(3, 24\), expected \(3, 16\)"
     with pytest.raises(ValueError, match=message):
         MiniFlamingo.from_pretrained(tmp_path / "narrow")
+
+
+def test_every_stage_gives_the_same_and_needs_no_more_than_is_left(model, batch, monkeypatch):
+    ids = batch.input_ids
+    with torch.no_grad():
+        stages = [batch.media, model.encode(batch.media), model.resample(batch.media)]
+        stages.append(model.project_media(batch.media, ids))
+        expected = model(ids, batch.media).logits
+        # A part that has done its work must not be asked again.
+        for stage, done in zip(
+            stages[1:], (model.vision, model.resampler, model.media_projection), strict=True
+        ):
+            monkeypatch.setattr(done, "forward", None)
+            assert torch.equal(model(ids, stage).logits, expected)
+            written = model.generate(ids, stage, max_new_tokens=3)
+            assert written.shape[0] == len(ids)
+
+
+def test_pixels_by_keyword_or_bare_are_pixel_media(model, batch):
+    with torch.no_grad():
+        logits = [
+            model(batch.input_ids, media, pixels=pixels).logits
+            for media, pixels in ((batch.media, None), (batch.pixels, None), (None, batch.pixels))
+        ]
+    assert torch.equal(logits[0], logits[1])
+    assert torch.equal(logits[0], logits[2])

@@ -5,6 +5,7 @@ import tiny
 import torch
 
 from miniflamingo import Chunk, Document
+from miniflamingo.batch import PatchMedia
 from miniflamingo.model.config import VisionConfig
 from miniflamingo.model.export import encoder_fingerprint
 from miniflamingo.model.vision import load_vision
@@ -25,25 +26,25 @@ def test_patches_give_what_their_pixels_give(model, batch):
     for settings in ({}, {"labels": labels}):
         outputs = [
             model(ids, position_ids=batch.position_ids, **settings, **media)
-            for media in ({"pixels": batch.pixels}, {"patches": patches})
+            for media in ({"pixels": batch.pixels}, {"media": PatchMedia(patches)})
         ]
         read = [out.loss if settings else out.logits for out in outputs]
         torch.testing.assert_close(read[0], read[1], rtol=0, atol=0)
     losses = [
-        model.token_losses(ids, batch.position_ids, pixels, labels, given)
-        for pixels, given in ((batch.pixels, None), (None, patches))
+        model.token_losses(ids, batch.position_ids, media, labels)
+        for media in (batch.media, PatchMedia(patches))
     ]
     torch.testing.assert_close(losses[0], losses[1], rtol=0, atol=0)
     for beams in (1, 3):
         settings = {"max_new_tokens": 6, "num_beams": beams}
         from_pixels = model.generate(ids, batch.pixels, **settings)
-        assert torch.equal(model.generate(ids, patches=patches, **settings), from_pixels)
+        assert torch.equal(model.generate(ids, PatchMedia(patches), **settings), from_pixels)
 
 
 def test_other_patches_give_another_loss(model, batch):
     patches = model.vision(batch.pixels)
     losses = [
-        model(batch.input_ids, patches=x, labels=batch.labels).loss
+        model(batch.input_ids, PatchMedia(x), labels=batch.labels).loss
         for x in (patches, patches.roll(1, 0))
     ]
     assert abs(losses[0] - losses[1]) > 1e-3
@@ -63,13 +64,15 @@ def refused(model, ids, message, **media):
 def test_bad_patches_are_refused_at_every_door(model, batch):
     ids, patches = batch.input_ids, model.vision(batch.pixels)
     shape = r"patches have the shape \(4, 1, 4, 23\).* gives \(media, frames, patches, 24\)"
-    refused(model, ids, shape, patches=patches[..., :-1])
-    refused(model, ids, r"patches have the shape \(4, 4, 24\)", patches=patches[:, 0])
+    refused(model, ids, shape, media=PatchMedia(patches[..., :-1]))
+    refused(model, ids, r"patches have the shape \(4, 4, 24\)", media=PatchMedia(patches[:, 0]))
     broken = patches.clone()
     broken[2, 0, 1, 3] = torch.inf
-    refused(model, ids, r"patches of media \[2\] of 4 are not finite", patches=broken)
-    refused(model, ids, "hold 4 <image> tokens but patches hold 3 media", patches=patches[:3])
-    refused(model, ids, "give one of the two", patches=patches, pixels=batch.pixels)
+    refused(model, ids, r"patches of media \[2\] of 4 are not finite", media=PatchMedia(broken))
+    refused(
+        model, ids, "hold 4 <image> tokens but patches hold 3 media", media=PatchMedia(patches[:3])
+    )
+    refused(model, ids, "give one of the two", media=PatchMedia(patches), pixels=batch.pixels)
 
 
 def test_an_encoders_fingerprint_is_of_weights_stages_and_preprocessing(clip_folder, tmp_path):

@@ -149,7 +149,7 @@ def test_validation_by_hand(fit, config, processor, world):
     shards = find_shards(f"{world}/validation/*.tar")
     batch = processor.batch([to_document(sample) for sample in read_samples(shards)])
     with torch.no_grad():
-        losses = model.token_losses(batch.input_ids, batch.position_ids, batch.pixels, batch.labels)
+        losses = model.token_losses(batch.input_ids, batch.position_ids, batch.media, batch.labels)
         places = (batch.input_ids == model.tokens.image).cumsum(1)[:, 1:]
     places = places[batch.labels[:, 1:] != -100]
     assert logged(run, "val/loss")[1] == pytest.approx(losses.mean().item(), rel=1e-4)

@@ -97,5 +97,5 @@ class Throughput(L.Callback):
 
 def count_images(batch: Batch) -> int:
     """Frames of all media of a batch."""
-    (media,) = batch.media.values()
+    media = batch.media.values
     return media.shape[0] * media.shape[1]

@@ -155,15 +155,14 @@ class ResamplerWarmStart(L.Callback):
         title = "warm start: pictures"
         with tqdm(total=self.pictures, desc=title, leave=False, mininterval=1) as bar:
             for batch in data.source_loader(self.source):
-                (media,) = batch.media.values()
-                if len(media) != len(batch.keys):
+                if batch.num_media != len(batch.keys):
                     raise UserError(
                         f"the warm start needs pairs of one picture and its caption, but "
                         f"{len(batch.keys)} samples of the source {self.source!r} hold "
-                        f"{len(media)} pictures. Name a source of pairs."
+                        f"{batch.num_media} pictures. Name a source of pairs."
                     )
-                features = media if batch.patches is not None else model.encode(media.to(device))
-                features = features.cpu().to(torch.bfloat16)
+                media = batch.media._replace(values=batch.media.values.to(device))
+                features = model.encode(media).values.cpu().to(torch.bfloat16)
                 for row, one in zip(batch.labels, features, strict=True):
                     patches.append(one)
                     captions += data.processor.batch_decode(row[row != IGNORE][None])
