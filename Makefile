@@ -67,7 +67,7 @@ endif
 
 smoke: $(READY)  ## the whole road in its short form
 	$(BIN)/python -m data_prep.smoke
-	$(BIN)/miniflamingo fit --config configs/smoke.yaml $(ARGS)
+	$(BIN)/miniflamingo fit --config configs/smoke.yaml --overwrite $(ARGS)
 	$(BIN)/miniflamingo fewshot --model runs/smoke/model --task smoke --shots 0,1,2 --baselines --out runs/smoke/fewshot
 	$(BIN)/miniflamingo caption --model runs/smoke/model --shot runs/smoke/fewshot/curve.png "a curve." runs/smoke/fewshot/samples.png
 

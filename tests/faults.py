@@ -27,6 +27,17 @@ class Signalled(L.Callback):
             subprocess.run(line, start_new_session=True, check=True)
 
 
+class KilledInValidation(L.Callback):
+    """Dies in the middle of the validation of a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_validation_batch_start(self, trainer, *rest):
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 class Late(L.Callback):
     """Holds rank 1 up before it looks for the others, when torchrun has started it again."""
 

@@ -85,9 +85,9 @@ def run_variant(args: argparse.Namespace, variant: Variant, seed: int, folder: P
     shutil.rmtree(folder, ignore_errors=True)
     place = f"--trainer.default_root_dir={folder}"
     started = time.process_time()
-    cli = run_command(
-        ["fit", "--config", args.config, place, f"--seed_everything={seed}", *variant.options]
-    )
+    # What is there is of a run of this variant that did not come to its end.
+    options = [place, f"--seed_everything={seed}", "--overwrite", *variant.options]
+    cli = run_command(["fit", "--config", args.config, *options])
     seconds = time.process_time() - started
     model = cli.model.model.eval()
     counts = count_parameters(model)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import lightning as L
 import torch
@@ -23,7 +24,9 @@ from miniflamingo.data.mixture import MixtureKind, loss_weights
 from miniflamingo.errors import UserError
 from miniflamingo.model.parameters import parameter_table
 from miniflamingo.recipe.checks import check_recipe
+from miniflamingo.recipe.run_folder import check_unused, hold, is_first_rank, set_aside
 from miniflamingo.terminal import as_markup
+from miniflamingo.training.callbacks.due_validation import DueValidation
 from miniflamingo.training.callbacks.non_finite import SkipNonFinite
 from miniflamingo.training.callbacks.preemption import Preemption
 from miniflamingo.training.callbacks.random_state import RandomStates
@@ -53,8 +56,40 @@ def weights_of_sources(sources: dict[str, Any], mixture: MixtureKind) -> dict[st
     return loss_weights({name: each["weight"] for name, each in settings.items()}, mixture)
 
 
+def prepare_folder(run: Path, checkpoint: str | None, overwrite: bool) -> IO[str] | None:
+    """Make sure that a run's folder is this run's alone, on its first rank.
+
+    Args:
+        run: ``trainer.default_root_dir``.
+        checkpoint: ``--ckpt_path``, with which an earlier run goes on.
+        overwrite: Whether to set an earlier run aside.
+
+    Returns:
+        The lock, which lasts as long as the process.
+
+    Raises:
+        UserError: If the folder holds an earlier run, or another process writes it.
+    """
+    if "://" in str(run):
+        return None
+    if checkpoint is None and not overwrite:
+        check_unused(run)
+    if not is_first_rank(os.environ):
+        return None
+    run.mkdir(parents=True, exist_ok=True)
+    lock = hold(run)
+    if checkpoint is None and overwrite:
+        set_aside(run)
+    return lock
+
+
 class RunConfig(SaveConfigCallback):
     """Keeps the configuration of the run in its folder, other loggers and each checkpoint."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Save it, unless an earlier run is only looked at."""
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Give it to the loggers that do not write to the run's folder, on the first rank."""
@@ -74,6 +109,7 @@ class FlamingoCLI(LightningCLI):
     """Checks before it loads, links what is needed twice, exports at the end."""
 
     model: FlamingoModule
+    lock: IO[str] | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """One processor, made by the model, used by the data; weights as the sources say."""
@@ -81,6 +117,11 @@ class FlamingoCLI(LightningCLI):
         sources = ("data.sources", "data.mixture")
         parser.link_arguments(sources, "model.source_weights", weights_of_sources)
         parser.add_lightning_class_args(SkipNonFinite, "non_finite")
+        parser.add_argument(
+            "--overwrite",
+            action="store_true",
+            help="move an earlier run in trainer.default_root_dir to its subfolder earlier/",
+        )
 
     def _parse_ckpt_path(self) -> None:
         """Lightning looks for hyper-parameters in the checkpoint here; ours keep none."""
@@ -88,7 +129,12 @@ class FlamingoCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Check what can be checked before anything is loaded."""
         subcommand = str(self.subcommand)
-        check_recipe(self.config[subcommand], training=subcommand == "fit")
+        config = self.config[subcommand]
+        check_recipe(config, training=subcommand == "fit")
+        if subcommand == "fit" and not config.trainer.fast_dev_run:
+            run = Path(config.trainer.default_root_dir or "runs/unnamed")
+            self.lock = prepare_folder(run, config.ckpt_path, config.overwrite)
+            config.overwrite = False  # whoever trains by the saved file must say so again
         super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -99,6 +145,8 @@ class FlamingoCLI(LightningCLI):
         """
         settings = self._get(self.config_init, "trainer")
         named = settings.get("logger")
+        if str(self.subcommand) == "validate":
+            kwargs["logger"] = named = False  # what it finds is printed; the records are the run's
         if named is not False and not settings.get("fast_dev_run"):
             run = settings.get("default_root_dir") or "runs/unnamed"
             ours = [TensorBoardLogger(run, name="", version=""), CSVLogger(run, name="csv")]
@@ -171,6 +219,7 @@ def run_command(arguments: list[str]) -> FlamingoCLI:
                 SourceReport(),
                 RandomStates(),
                 Preemption(),
+                DueValidation(),
                 RunSummary(),
             ],
         },

@@ -179,7 +179,7 @@ def test_training_on_features_with_a_warm_start_and_from_another_encoder(
     for name in ("pairs", "documents"):  # as where shards were copied alone
         (tmp_path / f"{name}-features" / "manifest.json").unlink()
     with pytest.raises(ValueError, match=r"were made by the image encoder .* but this model's is"):
-        fit.main(["fit", "--config", str(trained)])
+        fit.main(["fit", "--config", str(trained), "--overwrite"])
 
 
 def test_unknown_sources_and_recipes_are_told(recipe, tmp_path, capsys):

@@ -74,7 +74,7 @@ def test_a_resumed_run_adds_and_a_new_one_begins_anew(watched, tmp_path):
     assert kept == [
         (0, "drawn"), (0, "training"), (2, "training"), (3, "end"), (4, "training"), (6, "end")
     ]  # fmt: skip
-    run_command([*watched, "--trainer.max_steps=1"])
+    run_command([*watched, "--trainer.max_steps=1", "--overwrite"])
     kept = [(each.step, each.stage) for each in read_history(tmp_path / "run").snapshots]
     assert kept == [(0, "drawn"), (0, "training"), (1, "end")]
 
@@ -104,8 +104,9 @@ def test_a_validation_that_begins_with_a_text_and_one_of_texts_alone(watched, wo
     both = f"['{shard}','{world}/validation/0.tar']"
     run_command([*watched, f"--data.validation.urls={both}", "--trainer.max_steps=2"])
     assert read_history(tmp_path / "run").snapshots[0].maps.shape[-1] == 4
+    texts = f"--data.validation.urls={shard}"
     with pytest.raises(ValueError, match="LatentsHistory looks at the first validation picture"):
-        run_command([*watched, f"--data.validation.urls={shard}", "--trainer.max_steps=2"])
+        run_command([*watched, texts, "--trainer.max_steps=2", "--overwrite"])
 
 
 def test_a_run_without_history_is_told(tmp_path):

@@ -29,7 +29,7 @@ def test_frozen_latents_stay_the_centres_of_the_first_pictures_patches(short):
 
     # Drawn by the same seed.
     none = ["--trainer.max_steps=0", "--model.optim.schedule=constant"]
-    untrained = run_command([*short, frozen, *none])
+    untrained = run_command([*short, frozen, *none, "--overwrite"])
     model, data = untrained.model.model, untrained.datamodule
     assert not torch.allclose(latents, model.resampler.latents)
     assert torch.equal(model.resampler.patch_std, torch.ones_like(model.resampler.patch_std))
@@ -42,7 +42,7 @@ def test_frozen_latents_stay_the_centres_of_the_first_pictures_patches(short):
 def test_centres_that_train_move(short):
     quiet = ["--trainer.callbacks.pictures=8"]
     frozen = run_command([*short, CLUSTERS, *quiet, "--model.resampler.train_latents=false"])
-    learned = run_command([*short, CLUSTERS, *quiet])
+    learned = run_command([*short, CLUSTERS, *quiet, "--overwrite"])
     before, after = (run.model.model.resampler.latents for run in (frozen, learned))
     assert 0 < (after - before).abs().max() < 0.1
 

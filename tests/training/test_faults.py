@@ -125,6 +125,27 @@ def test_a_killed_run_goes_on_whatever_the_disk_holds_meanwhile(recipe, undistur
     assert has_best(run)
 
 
+def validated(run):
+    """Steps of which a validation loss is recorded."""
+    rows = [row for file in run.rglob("metrics.csv") for row in csv.DictReader(file.open())]
+    return sorted({int(row["step"]) for row in rows if row.get("val/loss")})
+
+
+def test_a_run_killed_during_a_validation_makes_up_for_it(recipe, undisturbed, tmp_path):
+    run, log = tmp_path / "run", tmp_path / "log"
+    killed = recipe(run, "KilledInValidation", step=3)
+    assert finish(start(killed, log)) == -signal.SIGKILL
+    assert steps_saved(run) == 3
+    assert not validated(run)
+    first = recipe(tmp_path / "other", "KilledInValidation", step=6)
+    assert finish(start(first, log)) == -signal.SIGKILL
+    assert "Still running" in (tmp_path / "other" / "summary.md").read_text()
+    assert finish(start([*recipe(run), *LAST], log)) == 0
+    assert len(validated(run)) == len(validated(undisturbed()))
+    assert_equal(exported(run), exported(undisturbed()))
+    assert has_best(run)
+
+
 def test_one_preempted_rank_stops_both(recipe, undisturbed, tmp_path):
     run, log = tmp_path / "run", tmp_path / "log"
     ranks = start_ranks(recipe(run, "Signalled", step=4, name="SIGUSR1", rank=1), log)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import lightning as L
 import matplotlib
+from lightning.pytorch.trainer.states import TrainerFn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -42,7 +43,7 @@ class RunSummary(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write what there is so far."""
-        if trainer.training and not trainer.sanity_checking:
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self.write(trainer, "still running when this was written, or killed since")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
