@@ -32,7 +32,7 @@ from miniflamingo.data.shards import find_shards
 from miniflamingo.data.source import SourceConfig
 from miniflamingo.document import Document, Patches
 from miniflamingo.model.config import VisionConfig
-from miniflamingo.model.export import encoder_fingerprint
+from miniflamingo.model.fingerprint import encoder_fingerprint
 from miniflamingo.model.vision import FrozenVision, load_vision
 
 Stored = Literal["bfloat16", "float16"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -74,3 +76,19 @@ def media_tokens(tokenizer: PreTrainedTokenizerBase) -> MediaTokens:
             "load it with miniflamingo.tokens.load_tokenizer, which adds them."
         )
     return MediaTokens(vocabulary[IMAGE], vocabulary[END_OF_CHUNK])
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash how a tokenizer makes ids of texts.
+
+    Args:
+        tokenizer: Its settings of padding and truncation do not count: they change with its use.
+    """
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    if core is None:  # one that is written in Python
+        known: Any = [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
+    else:
+        known = json.loads(core.to_str())
+        known = {name: known[name] for name in known.keys() - {"padding", "truncation", "version"}}
+    text = json.dumps(known, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -25,7 +25,7 @@ from miniflamingo.evaluation.metrics.clip_score import clip_scores, load_clip_sc
 from miniflamingo.evaluation.metrics.java_scores import check_java, java_scores
 from miniflamingo.evaluation.metrics.table import metric_for
 from miniflamingo.evaluation.prediction import Prediction, write_predictions
-from miniflamingo.evaluation.protocol import claim_folder, fingerprints, protocol
+from miniflamingo.evaluation.protocol import arithmetic, claim_folder, fingerprints, protocol
 from miniflamingo.evaluation.ranks import Ranks, device_of_rank, join, leave
 from miniflamingo.evaluation.report.compare import compare, comparison_table
 from miniflamingo.evaluation.report.tables import terminal_tables, write_report
@@ -227,18 +227,16 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"--baselines writes answers, but the task {task.name!r} classifies.")
     data = load_data(task, args.queries)
     check_shots(data, [*args.shots, task.text_examples])
-    belongs = {
-        "protocol": protocol(task, data, args.support, args.permutations),
-        "fingerprints": fingerprints(args.model, data),
-    }
+    described = protocol(task, data, args.support, args.permutations)
+    prints = fingerprints(args.model, data)
     disable_progress_bar()
     clip = load_more(args, task)
     ranks = join()
     cells = args.out / "cells"
-    if ranks.rank == 0:
-        claim_folder(cells, belongs)
     run = prepare(args, task, data, ranks)
-
+    described |= arithmetic(run.reader.model, args.batch_size)
+    if ranks.rank == 0:
+        claim_folder(cells, {"protocol": described, "fingerprints": prints})
     started = time.time()
     seeds = list(range(args.seeds))
     predictions = evaluate(run, args.shots, seeds, args.looking, cells)
@@ -254,8 +252,8 @@ def main(arguments: list[str]) -> None:
         task.metric,
         metric_for(task.metric).headline,
         with_more_scores(summarise(predictions, task.metric), more),
-        belongs["protocol"] | {"seeds": seeds},
-        belongs["fingerprints"],
+        described | {"seeds": seeds},
+        prints,
         versions(),
         round(time.time() - started, 1),
     )

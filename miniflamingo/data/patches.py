@@ -59,18 +59,21 @@ def read_patches(content: bytes) -> Patches:
     return Patches(values, encoder)
 
 
-def stack_patches(media: Sequence[Any], encoder: str | None) -> Tensor:
+def stack_patches(
+    media: Sequence[Any], encoder: str | None, older_encoder: str | None = None
+) -> Tensor:
     """Batch the patch features of media items, all made by one encoder.
 
     Args:
         media: ``Patches``; anything else among them is refused.
         encoder: Fingerprint of the encoder of the model that will read them.
+        older_encoder: The same as older versions made it.
 
     Returns:
         (N, F, V, E). Items of fewer frames repeat their last, as clips of pictures do.
 
     Raises:
-        UserError: If an item is a picture, or was made by another encoder.
+        UserError: If an item is a picture, was made by another encoder, or is of another size.
     """
     for place, item in enumerate(media):
         if not isinstance(item, Patches):
@@ -78,13 +81,19 @@ def stack_patches(media: Sequence[Any], encoder: str | None) -> Tensor:
                 f"media item {place} of {len(media)} is a picture and others are patch features; a "
                 "batch takes one of the two. Keep pictures and features in sources of their own."
             )
-        if item.encoder != encoder:
+        if item.encoder not in (encoder, older_encoder):
             raise UserError(
                 f"the patch features of media item {place} were made by the image encoder "
                 f"{item.encoder[:12]}, but this model's is {str(encoder)[:12]} (fingerprints of "
                 "weights, stages and preprocessing). Set model.vision to the encoder that the "
                 "shards' manifest.json names, or encode the shards again with "
                 "`python -m data_prep.features`."
+            )
+        if item.values.shape[1:] != media[0].values.shape[1:]:
+            raise UserError(
+                f"the patch features of media item {place} have the shape "
+                f"{tuple(item.values.shape)} (frames, patches, width), those of item 0 "
+                f"{tuple(media[0].values.shape)}. Encode all shards of a source with one encoder."
             )
     frames = max(len(item.values) for item in media)
     lengths = [[*range(len(item.values)), *[-1] * (frames - len(item.values))] for item in media]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,8 +21,8 @@ from miniflamingo.data.media import decode_media
 from miniflamingo.data.patches import stack_patches
 from miniflamingo.document import Chunk, Document, Patches
 from miniflamingo.errors import UserError
-from miniflamingo.files import read_json
-from miniflamingo.tokens import load_tokenizer, media_tokens
+from miniflamingo.files import read_json, write_whole
+from miniflamingo.tokens import load_tokenizer, media_tokens, tokenizer_fingerprint
 
 PREPROCESSING_FILE = "preprocessor_config.json"
 
@@ -54,6 +55,7 @@ class MiniFlamingoProcessor:
         tokenizer: PreTrainedTokenizerBase,
         preprocessing: dict[str, Any],
         encoder: str | None = None,
+        older_encoder: str | None = None,
     ) -> None:
         """Bind a tokenizer and a picture transform.
 
@@ -61,13 +63,42 @@ class MiniFlamingoProcessor:
             tokenizer: From ``load_tokenizer``.
             preprocessing: open_clip's settings of the chosen encoder (size, mean, std, resizing).
             encoder: Fingerprint of the encoder, without which no patch features are taken.
+            older_encoder: The same as older versions made it, whose features are taken too.
         """
         self.tokenizer = tokenizer
         self.tokens = media_tokens(tokenizer)
         self.preprocessing = preprocessing
         self.encoder = encoder
+        self.older_encoder = older_encoder
         self.transform = picture_transform(preprocessing)
         self.least_side = least_side(preprocessing)
+
+    def fingerprints(self) -> dict[str, str]:
+        """Hashes of how texts become ids and pictures become pixels."""
+        settings = json.dumps(self.preprocessing, sort_keys=True)
+        return {
+            "tokenizer": tokenizer_fingerprint(self.tokenizer),
+            "preprocessing": hashlib.sha256(settings.encode()).hexdigest(),
+        }
+
+    def check_belongs(self, known: Mapping[str, str], owner: str) -> None:
+        """Make sure that this is the processor that something was made with.
+
+        Args:
+            known: Fingerprints of that one, as ``fingerprints`` gives them; what is missing is not
+                compared.
+            owner: What was made with it, for the message.
+
+        Raises:
+            UserError: Naming what differs.
+        """
+        found = self.fingerprints()
+        if differing := [name for name in found if known.get(name, found[name]) != found[name]]:
+            raise UserError(
+                f"the {' and '.join(differing)} of this processor are not those of {owner}: it "
+                "would read other tokens or pixels than it was trained on. Load both from the "
+                "folder that training exported."
+            )
 
     def __call__(self, documents: Sequence[Document]) -> dict[str, Any]:
         """Encode prompts for ``MiniFlamingo.generate``, padded on the left.
@@ -150,8 +181,9 @@ class MiniFlamingoProcessor:
         """Write tokenizer and picture settings beside a model."""
         self.tokenizer.save_pretrained(folder)
         path = Path(folder) / PREPROCESSING_FILE
-        settings = {**self.preprocessing, "encoder": self.encoder}
-        path.write_text(json.dumps(settings, indent=2) + "\n")
+        own = {"encoder": self.encoder, "older_encoder": self.older_encoder}
+        settings = {**self.preprocessing, **own, "fingerprints": self.fingerprints()}
+        write_whole(path, json.dumps(settings, indent=2) + "\n")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> MiniFlamingoProcessor:
@@ -167,8 +199,11 @@ class MiniFlamingoProcessor:
                 "Give the folder that training exported, runs/NAME/model."
             )
         settings = read_json(path)
-        encoder = settings.pop("encoder", None)
-        return cls(load_tokenizer(str(folder)), settings, encoder)
+        encoder, older = (settings.pop(name, None) for name in ("encoder", "older_encoder"))
+        known = settings.pop("fingerprints", {})  # none in folders of older versions
+        processor = cls(load_tokenizer(str(folder)), settings, encoder, older)
+        processor.check_belongs(known, f"the one that was saved in {folder}")
+        return processor
 
     def media(self, chunks: Sequence[Chunk]) -> StoredMedia:
         """Batch the media of chunks.
@@ -185,7 +220,9 @@ class MiniFlamingoProcessor:
         """
         media = [decode_media(chunk, self.least_side) for chunk in chunks]
         if any(isinstance(chunk.image, Patches) for chunk in media):
-            return PatchMedia(stack_patches([chunk.image for chunk in media], self.encoder))
+            return PatchMedia(
+                stack_patches([c.image for c in media], self.encoder, self.older_encoder)
+            )
         if not media:
             return PixelMedia(self._no_pixels())
         frames = max(len(chunk.frames) for chunk in media)

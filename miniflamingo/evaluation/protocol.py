@@ -13,6 +13,7 @@ from miniflamingo.evaluation.results import model_fingerprint
 from miniflamingo.evaluation.tasks import Task, TaskData
 from miniflamingo.files import read_json, write_whole
 from miniflamingo.model.export import read_config
+from miniflamingo.model.flamingo import MiniFlamingo
 
 PAPER = {"text_examples": 2, "support_size": 2048}
 """Source: Flamingo, section 3.1 and appendix B.2.1."""
@@ -30,6 +31,20 @@ def departures(task: Task, own_support: bool) -> list[str]:
     if not task.classify and task.decoding.beams != 3:
         found.append(f"{task.decoding.beams} beams, the paper's 3")
     return found
+
+
+def arithmetic(model: MiniFlamingo, batch_size: int) -> dict[str, Any]:
+    """What scores depend on a little beside model and prompts: how numbers are rounded.
+
+    Args:
+        model: As it is loaded.
+        batch_size: Prompts at a time, whose lengths decide how they are padded.
+    """
+    return {
+        "precision": str(model.language.dtype).removeprefix("torch."),
+        "attention kernel": model.language.config._attn_implementation,
+        "batch size": batch_size,
+    }
 
 
 def protocol(task: Task, data: TaskData, support: str, permutations: int) -> dict[str, Any]:

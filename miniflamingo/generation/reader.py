@@ -83,7 +83,13 @@ class Reader:
             model: Its language model's precision is used for the arithmetic.
             processor: Of that model.
             media_bytes: How much to keep; the media that were read longest ago go first.
+
+        Raises:
+            UserError: If the processor is another model's.
         """
+        processor.check_belongs(
+            model.config.fingerprints or {}, f"{model.config.language!r}'s model"
+        )
         self.model = model
         self.processor = processor
         self.media_bytes = media_bytes

@@ -110,7 +110,10 @@ class MiniFlamingoConfig(PreTrainedConfig):
         end_of_chunk_token_id: Id of ``<|endofchunk|>``.
         text_config: The language model's own configuration; transformers' generation reads the
             shape of the cache from it.
-        fingerprints: Of the frozen parts, by name, checked when an exported folder is loaded.
+        vision_tower: open_clip's own configuration of the image tower, compared when an exported
+            folder is loaded, as ``text_config`` is.
+        fingerprints: Of the weights of the frozen parts, by name, checked when an exported folder
+            is loaded; of tokenizer and preprocessing, checked when a processor joins the model.
     """
 
     model_type = "miniflamingo"
@@ -127,6 +130,7 @@ class MiniFlamingoConfig(PreTrainedConfig):
     image_token_id: int = -1
     end_of_chunk_token_id: int = -1
     text_config: dict[str, Any] | PreTrainedConfig | None = None
+    vision_tower: dict[str, Any] | None = None
     fingerprints: dict[str, str] | None = None
 
     @classmethod

@@ -5,12 +5,10 @@ No pickle is written or read.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
+import logging
 from pathlib import Path
+from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -18,13 +16,20 @@ from transformers import PreTrainedModel
 from miniflamingo.errors import UserError
 from miniflamingo.files import read_json, whole_file, write_whole
 from miniflamingo.model.config import MiniFlamingoConfig
+from miniflamingo.model.fingerprint import (
+    VERSION,
+    differing_settings,
+    fingerprint,
+    fingerprint_like,
+)
 from miniflamingo.model.gather import whole
-from miniflamingo.model.vision import FrozenVision
+
+log = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-SAMPLED = 256
-"""Values of each tensor that enter a fingerprint: enough to tell models apart, fast at any size."""
+FROZEN = ("language", "vision")
+"""The parts whose weights an export names and fingerprints, but does not hold."""
 
 
 def is_own_weight(name: str) -> bool:
@@ -43,38 +48,18 @@ def own_state_dict(model: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in model.state_dict().items() if is_own_weight(name)}
 
 
-@torch.no_grad()
-def fingerprint(weights: Mapping[str, Tensor], beside: str = "") -> str:
-    """Hash names, shapes and a sample of the values of a frozen part.
-
-    Values are compared in bfloat16, so that a model loaded in another precision is the same model.
-
-    Args:
-        weights: By name.
-        beside: Text to hash with them.
-    """
-    digest = hashlib.sha256(beside.encode())
-    for name, tensor in sorted(weights.items()):
-        flat = tensor.detach().flatten()
-        sample = flat[:: max(1, len(flat) // SAMPLED)].to(torch.bfloat16).float().cpu()
-        digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update(sample.numpy().tobytes())
-    return digest.hexdigest()
-
-
-def encoder_fingerprint(vision: FrozenVision) -> str:
-    """Fingerprint of all that patch features follow from: weights, stages and preprocessing."""
-    settings = {"stages": vision.config.stages, "preprocessing": vision.preprocessing}
-    return fingerprint(vision.state_dict(), json.dumps(settings, sort_keys=True))
+def frozen_weights(model: nn.Module) -> dict[str, dict[str, Tensor]]:
+    """Weights of the frozen language model and image encoder, by part and name."""
+    frozen = {n: value for n, value in model.state_dict().items() if not is_own_weight(n)}
+    return {
+        part: {n: value for n, value in frozen.items() if n.startswith(f"{part}.")}
+        for part in FROZEN
+    }
 
 
 def fingerprints(model: nn.Module) -> dict[str, str]:
     """Fingerprints of the frozen language model and image encoder."""
-    frozen = {n: value for n, value in model.state_dict().items() if not is_own_weight(n)}
-    return {
-        part: fingerprint({n: value for n, value in frozen.items() if n.startswith(f"{part}.")})
-        for part in ("language", "vision")
-    }
+    return {part: fingerprint(weights) for part, weights in frozen_weights(model).items()}
 
 
 def model_card(config: MiniFlamingoConfig, trained: int) -> str:
@@ -142,26 +127,69 @@ def read_config(folder: str | Path) -> MiniFlamingoConfig:
             f"{path / CONFIG_FILE} describes a model of type {found!r}, "
             f"expected {MiniFlamingoConfig.model_type!r}."
         )
-    return MiniFlamingoConfig.from_pretrained(path)
+    config = MiniFlamingoConfig.from_pretrained(path)
+    lacking = [part for part in FROZEN if not (config.fingerprints or {}).get(part)]
+    if lacking:
+        raise UserError(
+            f"{path / CONFIG_FILE} has no fingerprints of the frozen {' and '.join(lacking)} "
+            "model, so nothing tells whether they are those that it was trained with. Put the file "
+            "there that training exported."
+        )
+    return config
 
 
-def check_fingerprints(model: PreTrainedModel, folder: str | Path) -> None:
+def check_frozen_parts(
+    model: PreTrainedModel, trained_with: MiniFlamingoConfig, folder: str | Path
+) -> None:
     """Make sure the frozen parts are the ones that the model was trained with.
 
+    Args:
+        model: A MiniFlamingo, built by the names in its configuration.
+        trained_with: The configuration as the folder has it.
+        folder: For messages.
+
     Raises:
-        UserError: If one is not.
+        UserError: If one is not, by its weights or by how it computes.
     """
     assert isinstance(model.config, MiniFlamingoConfig)
-    config = model.config
-    for part, found in fingerprints(model).items():
-        expected = (config.fingerprints or {}).get(part)
-        if found != expected:
-            name = config.language if part == "language" else config.vision.name
-            raise UserError(
-                f"the frozen {part} model at {name!r} is not the one that {folder} was trained "
-                f"with (fingerprint {found[:12]}, expected {str(expected)[:12]}). "
-                f"Put the original there, or name its place in {Path(folder) / CONFIG_FILE}."
+    config, known = model.config, trained_with.fingerprints or {}
+    names = {"language": config.language, "vision": config.vision.name}
+    for part, weights in frozen_weights(model).items():
+        found = fingerprint_like(known[part], weights)
+        if found != known[part]:
+            raise another_part(
+                part, names[part], folder, f"fingerprint {found[:12]}, expected {known[part][:12]}"
             )
+    settings = {
+        "language": (plain(trained_with.text_config), plain(config.text_config)),
+        "vision": (trained_with.vision_tower or {}, config.vision_tower or {}),
+    }
+    for part, (before, now) in settings.items():
+        if differing := differing_settings(before, now):
+            raise another_part(part, names[part], folder, "; ".join(differing))
+    if not all(known[part].startswith(VERSION) for part in FROZEN):
+        log.warning(
+            "%s was exported by an older version, whose fingerprints are of a few values of each "
+            "weight; save_pretrained writes new ones.",
+            folder,
+        )
+        config.fingerprints = known | fingerprints(model)
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A language model's configuration as plain values; none for none."""
+    if config is None:
+        return {}
+    return config if isinstance(config, dict) else config.to_dict()
+
+
+def another_part(part: str, name: str, folder: str | Path, difference: str) -> UserError:
+    """The error of a frozen part that is not the one that a model was trained with."""
+    return UserError(
+        f"the frozen {part} model at {name!r} is not the one that {folder} was trained with "
+        f"({difference}). Put the original there, or name its place in "
+        f"{Path(folder) / CONFIG_FILE}."
+    )
 
 
 def load_own_weights(model: nn.Module, file: Path) -> None:

@@ -6,6 +6,7 @@ Q latents, D language width, X vocabulary.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -28,8 +29,9 @@ from miniflamingo.model import export
 from miniflamingo.model.config import MiniFlamingoConfig
 from miniflamingo.model.decoding import generation_defaults
 from miniflamingo.model.embeddings import TokenRows, table_of
+from miniflamingo.model.fingerprint import tower_settings
 from miniflamingo.model.gated_xattn import AttendedMedia, GatedCrossAttention, MediaProjection
-from miniflamingo.model.generate import MediaGeneration
+from miniflamingo.model.generate import MediaGenerationMixin
 from miniflamingo.model.inputs import check_media_count, media_of
 from miniflamingo.model.language import (
     insert_gated_layers,
@@ -45,7 +47,7 @@ from miniflamingo.model.vision import FrozenVision, load_vision
 from miniflamingo.tokens import MediaTokens
 
 
-class MiniFlamingo(MediaGeneration, PreTrainedModel):
+class MiniFlamingo(MediaGenerationMixin, PreTrainedModel):
     """A frozen language model that reads pictures through gated cross-attention.
 
     Source: Flamingo, arXiv:2204.14198, section 2.
@@ -103,6 +105,7 @@ class MiniFlamingo(MediaGeneration, PreTrainedModel):
             UserError: If a frozen part cannot be found or used.
         """
         language = load_language(config.language, dtype, config.language_bits)
+        config.vision_tower = tower_settings(config.vision)
         config.text_config = language.config  # one object: both are told of another kernel
         model = cls(config, language, load_vision(config.vision))
         end_token = language.config.eos_token_id
@@ -133,9 +136,10 @@ class MiniFlamingo(MediaGeneration, PreTrainedModel):
             UserError: If the folder is no export, a weight is missing or unexpected, or a frozen
                 part is not the one that the model was trained with.
         """
-        model = cls.build(export.read_config(folder), dtype)
+        trained_with = export.read_config(folder)
+        model = cls.build(copy.deepcopy(trained_with), dtype)
         export.load_own_weights(model, Path(folder) / export.WEIGHTS_FILE)
-        export.check_fingerprints(model, folder)
+        export.check_frozen_parts(model, trained_with, folder)
         return model.eval()
 
     def save_pretrained(  # type: ignore[override]

@@ -26,7 +26,7 @@ from miniflamingo.model.media_mask import latest_media
 from miniflamingo.tokens import MediaTokens
 
 
-class MediaGeneration(GenerationMixin):
+class MediaGenerationMixin(GenerationMixin):
     """What ``GenerationMixin`` needs to know of a model that reads media."""
 
     if TYPE_CHECKING:  # what the model brings

@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 from miniflamingo.data.features_manifest import MadeBy, encoders_of
 from miniflamingo.data.shards import find_shards
 from miniflamingo.model.config import VisionConfig
-from miniflamingo.model.export import encoder_fingerprint
+from miniflamingo.model.fingerprint import encoder_fingerprint
 from miniflamingo.model.vision import FrozenVision, load_vision
 
 
@@ -28,7 +28,7 @@ def check_features(data: Namespace, vision: FrozenVision) -> None:
     Raises:
         UserError: Naming source, manifest, the encoder found and the one expected.
     """
-    mine = None
+    loaded = None
     sources = {f"data.sources.{name}": source for name, source in data.sources.items()}
     for key, source in {**sources, "data.validation": data.validation}.items():
         for made in encoders_of(find_shards(source.urls), source.timeout):
@@ -36,7 +36,8 @@ def check_features(data: Namespace, vision: FrozenVision) -> None:
                 raise another_encoder(key, made, vision.config, difference)
             if is_published(made.vision) and is_published(asdict(vision.config)):
                 continue
-            mine = mine or encoder_fingerprint(load_vision(vision.config))
+            loaded = loaded or load_vision(vision.config)
+            mine = encoder_fingerprint(loaded, made.fingerprint)
             if mine != made.fingerprint:
                 weights = f"fingerprint {made.fingerprint[:12]} instead of {mine[:12]}"
                 raise another_encoder(key, made, vision.config, weights)

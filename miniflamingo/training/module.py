@@ -18,7 +18,8 @@ from miniflamingo.errors import UserError
 from miniflamingo.model.checkpointing import checkpoint_activations as activation_checkpointing
 from miniflamingo.model.compiling import compile_in_place
 from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig, make_config
-from miniflamingo.model.export import encoder_fingerprint, is_own_weight, own_state_dict
+from miniflamingo.model.export import is_own_weight, own_state_dict
+from miniflamingo.model.fingerprint import encoder_fingerprint
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.media_mask import latest_media
 from miniflamingo.model.sharding import shard
@@ -101,8 +102,14 @@ class FlamingoModule(L.LightningModule):
             compile_in_place(self.model)
         encoder = self.model.vision
         self.processor = MiniFlamingoProcessor(
-            tokenizer, encoder.preprocessing, encoder_fingerprint(encoder)
+            tokenizer,
+            encoder.preprocessing,
+            encoder_fingerprint(encoder),
+            encoder_fingerprint(encoder, known=""),
         )
+        # So that an exported model refuses another processor.
+        assert config.fingerprints is not None
+        config.fingerprints |= self.processor.fingerprints()
         self.optim = optim
         self.source_weights = source_weights
 

@@ -20,7 +20,7 @@ from miniflamingo.data.patches import read_patches
 from miniflamingo.data.shards import read_samples
 from miniflamingo.data.source import SourceConfig
 from miniflamingo.model import flamingo
-from miniflamingo.model.export import encoder_fingerprint
+from miniflamingo.model.fingerprint import encoder_fingerprint
 from miniflamingo.tokens import load_tokenizer
 
 TEXTS = ["a red cat.", "two blue cups.", "three dogs.", "a green dog."]

@@ -83,3 +83,12 @@ def test_a_checkpoint_has_the_weights_of_the_folder(frozen):
     loaded = own_state_dict(module.model)
     assert stored.keys() == loaded.keys()
     assert all(torch.equal(stored[name], loaded[name]) for name in stored)
+
+
+def test_older_fingerprints_are_still_compared_and_new_ones_written(folder, tmp_path, caplog):
+    model = MiniFlamingo.from_pretrained(folder)
+    assert "exported by an older version" in caplog.text
+    model.save_pretrained(tmp_path / "again")
+    caplog.clear()
+    MiniFlamingo.from_pretrained(tmp_path / "again")
+    assert not caplog.text

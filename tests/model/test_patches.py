@@ -7,7 +7,7 @@ import torch
 from miniflamingo import Chunk, Document
 from miniflamingo.batch import PatchMedia
 from miniflamingo.model.config import VisionConfig
-from miniflamingo.model.export import encoder_fingerprint
+from miniflamingo.model.fingerprint import encoder_fingerprint
 from miniflamingo.model.vision import load_vision
 
 

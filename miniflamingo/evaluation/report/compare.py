@@ -149,10 +149,24 @@ def comparison_table(comparison: Comparison) -> Table:
             f"{signed(name, found.low)} to {signed(name, found.high)}",
             f"{found.p:.3f}",
         )
-    if comparison.differing:
-        text = "Not made in the same way. " + "; ".join(comparison.differing)
-        table.caption = as_markup(text)
+    notes = [
+        f"{what} {'; '.join(names)}"
+        for what, names in (
+            ("Not made in the same way.", comparison.differing),
+            ("Other versions:", other_versions(comparison.first, comparison.second)),
+        )
+        if names
+    ]
+    if notes:
+        table.caption = as_markup(" ".join(notes))
     return table
+
+
+def other_versions(first: Results, second: Results) -> list[str]:
+    """Name the packages whose versions differ; figures may differ by them a little."""
+    names = sorted(first.versions.keys() | second.versions.keys())
+    pairs = [(name, first.versions.get(name), second.versions.get(name)) for name in names]
+    return [f"{name} {one}, {other}" for name, one, other in pairs if one != other]
 
 
 def signed(name: str, value: float) -> str:
