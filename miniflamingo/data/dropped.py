@@ -26,6 +26,8 @@ REASONS = {
     "image_too_narrow": "a picture's longer side is over max_image_aspect times its shorter",
     "clip_broken": "a clip does not decode, or holds no frames",
     "clip_too_long": "a clip has more frames than can be looked through",
+    "several_pictures": "a text has several pictures, and its source takes no clips",
+    "sample_too_large": "its files together are more than a document has room for in memory",
     "features_broken": "a file of patch features is damaged or holds something else",
     "too_few_images": "no window of the document holds min_images media",
 }

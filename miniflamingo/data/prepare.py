@@ -94,8 +94,18 @@ def decode_document(document: Document, source: SourceConfig, least_side: int | 
 
 
 def _decode(chunk: Chunk, source: SourceConfig, least_side: int | None) -> Chunk:
-    """Take at most so many of a clip's frames, evenly, and decode them."""
+    """Take at most so many of a clip's frames, evenly, and decode them.
+
+    Raises:
+        Dropped: ``several_pictures``, or what makes a picture or clip unreadable.
+    """
     frames = chunk.frames
+    if len(frames) > 1 and source.max_frames == 1:
+        raise Dropped(
+            "several_pictures",
+            f"its text has {len(frames)} pictures, of which max_frames: 1 would show one. Raise "
+            "max_frames to read them as a clip, or give each picture a chunk of its own.",
+        )
     if len(frames) > source.max_frames:
         wanted = evenly(len(frames), source.max_frames)
         chunk = replace(chunk, image=[frames[place] for place in wanted])

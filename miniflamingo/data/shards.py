@@ -5,6 +5,7 @@ What lies in a tar is read and never unpacked, so names in it reach no disk.
 
 from __future__ import annotations
 
+import io
 import logging
 import lzma
 import re
@@ -29,6 +30,9 @@ RawSample = dict[str, Any]
 
 MOST_BYTES = 2**30
 """Of one file in a shard; a header that claims more is taken for a damaged one."""
+
+MOST_SAMPLE_BYTES = 2**30
+"""Of all files of a sample together."""
 
 MOST_NAME_BYTES = 2**20
 """Of a long name or of pax fields, which ``tarfile`` reads whole along with the header."""
@@ -150,8 +154,16 @@ def read_shard(url: str, timeout: float = TIMEOUT) -> Iterator[RawSample | Dropp
             time.sleep(attempt)
 
 
-def read_files(stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each regular file of a tar, compressed or not."""
+def read_files(stream: IO[bytes]) -> Iterator[tuple[str, bytes | None]]:
+    """Read each regular file of a tar, compressed or not.
+
+    Yields:
+        Name and content; no content of what would make a sample larger than any is.
+
+    Raises:
+        tarfile.ReadError: If the tar is damaged, or more than zeros stand behind its end.
+    """
+    last, held = None, 0
     with tarfile.open(
         fileobj=stream,
         mode="r|*",
@@ -164,40 +176,83 @@ def read_files(stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
             tar.members = []  # type: ignore[attr-defined]  # it would keep every header
             if not member.isreg() or re.match(r"__[^/]*__($|/)", member.name):
                 continue  # webdataset's own notes among them
-            file = tar.extractfile(member)
-            assert file is not None
-            yield member.name, file.read()
+            key = base_plus_ext(member.name)[0]
+            if key is None:
+                continue  # no ending: a folder's README, say, which belongs to no sample
+            held = member.size + (held if key == last else 0)
+            last = key
+            content = None if held > MOST_SAMPLE_BYTES else read_member(tar, member)
+            yield member.name, content
+        check_end(tar)
 
 
-def group_files(files: Iterable[tuple[str, bytes]], url: str) -> Iterator[RawSample | Dropped]:
+def read_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """Read one file piece by piece: read at once, a compressed one takes three times its size."""
+    file = tar.extractfile(member)
+    assert file is not None
+    content = io.BytesIO()
+    while piece := file.read(BLOCK):
+        content.write(piece)
+    return content.getvalue()
+
+
+def check_end(tar: tarfile.TarFile) -> None:
+    """Nothing but zeros may stand behind the end of a tar: two joined by ``cat`` are one half read.
+
+    Raises:
+        tarfile.ReadError: If something does.
+    """
+    rest = tar.fileobj
+    assert rest is not None
+    while piece := rest.read(BLOCK):
+        if piece.strip(b"\0"):
+            raise tarfile.ReadError(
+                "more than zeros stand behind its end; tars that were joined are read to the end "
+                "of the first alone, so give them as shards of their own"
+            )
+
+
+def group_files(
+    files: Iterable[tuple[str, bytes | None]], url: str
+) -> Iterator[RawSample | Dropped]:
     """Put files that stand together and share a key into one sample each.
 
     Args:
-        files: Names and contents.
+        files: Names and contents; none of those that are too large together.
         url: Of the shard.
     """
     sample: RawSample = {}
     twice: str | None = None
+    too_large = False
 
     def finished() -> RawSample | Dropped:
+        key = sample["__key__"]
+        if too_large:
+            return Dropped(
+                "sample_too_large",
+                f"the files of sample {key!r} of {url} hold more than {MOST_SAMPLE_BYTES:,} bytes.",
+            )
         if twice is None:
             return sample
-        key = sample["__key__"]
         return Dropped("duplicate_file", f"sample {key!r} of {url} holds {twice!r} twice.")
 
     for name, content in files:
         key, ending = base_plus_ext(name)
-        if key is None or ending is None:
-            continue  # no ending: a folder's README, say
+        assert key is not None, "read_files gives none of these"
+        assert ending is not None
         if sample and key != sample["__key__"]:
             yield finished()
-            sample, twice = {}, None
+            sample, twice, too_large = {}, None, False
         if not sample:
             sample = {"__key__": key, "__url__": url}
         ending = ending.lower()
         if ending in sample:
             twice = ending
-        sample[ending] = content
+        if content is None:
+            too_large = True
+            sample = {"__key__": key, "__url__": url}  # what it held is not needed any more
+        elif not too_large:
+            sample[ending] = content
     if sample:
         yield finished()
 

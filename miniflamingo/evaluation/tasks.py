@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -20,6 +21,12 @@ from miniflamingo.generation.complete import Decoding
 
 TASKS = Path("configs/tasks")
 Vocabulary = dict[str, dict[str, list[str]]]
+
+
+log = logging.getLogger(__name__)
+
+VQA_ANSWERS = 4
+"""The fewest answers to a question with which VQA accuracy can be 1."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +167,7 @@ def load_data(task: Task, limit: int | None = None) -> TaskData:
     classes = sorted({a for each in (*queries, *support) for a in each.answers})
     check_leaks(queries, support)
     check_two_classes(task, classes, queries)
+    warn_of_few_answers(task, queries)
     queries = sample(queries, limit, "queries")
     support = sample(support, task.support_size, "support")
     vocabulary = load_vocabulary(task)
@@ -171,6 +179,26 @@ def load_data(task: Task, limit: int | None = None) -> TaskData:
                 f"field 'images' of the task {task.name!r}, or take the example out."
             )
     return TaskData(queries, support, classes if task.classify else [], vocabulary)
+
+
+def warn_of_few_answers(task: Task, queries: Sequence[Example]) -> None:
+    """Say where VQA accuracy cannot reach 1, because too few people answered.
+
+    It is the share of three other people who gave the same answer, so a right answer to a question
+    of one, two or three people scores 0, 0.33 or 0.67 at most.
+
+    Args:
+        task: Whose metric is looked at.
+        queries: All of its queries.
+    """
+    few = [query for query in queries if len(query.answers) < VQA_ANSWERS]
+    if task.metric == "vqa" and few:
+        log.warning(
+            "task %r: %d of %d questions have fewer than %d answers (%s, %r has %d), so metric: "
+            "vqa gives even a right answer less than 1. It is made for ten answers a question.",
+            *(task.name, len(few), len(queries), VQA_ANSWERS),
+            *(few[0].file, few[0].key, len(few[0].answers)),
+        )
 
 
 def sample(examples: list[Example], size: int | None, name: str) -> list[Example]:

@@ -8,6 +8,7 @@ import pytest
 import tiny
 
 from miniflamingo.data.dropped import Dropped
+from miniflamingo.data.layouts.members import read_json
 from miniflamingo.data.prepare import prepare
 from miniflamingo.data.shards import read_samples
 from miniflamingo.data.source import DEFAULTS, SourceConfig
@@ -137,3 +138,26 @@ def test_no_room_is_the_users_mistake_and_no_bad_sample(make):
     with pytest.raises(ValueError, match=r"max_tokens=1 has no room .* data\.max_tokens") as error:
         make(tiny.pair("a", 0), max_tokens=1)
     assert not isinstance(error.value, Dropped)
+
+
+def test_several_pictures_of_one_text_are_not_one_in_silence(processor):
+    page = json.dumps({"chunks": [{"image": ["0.png", "1.png"], "text": "a cat, a dog."}]})
+    pictures = {f"{n}.png": tiny.encoded(tiny.picture(n)) for n in range(2)}
+    sample = {"__key__": "a", "__url__": "0.tar", "json": page.encode(), **pictures}
+    tools = (processor.tokenizer, processor.tokens, 64, random.Random(0))
+    with pytest.raises(Dropped, match="its text has 2 pictures") as dropped:
+        prepare(sample, SourceConfig("", 1), *tools)
+    assert dropped.value.reason == "several_pictures"
+    document = prepare(sample, SourceConfig("", 1, max_frames=2), *tools)
+    assert len(document.chunks[0].frames) == 2
+
+
+MANY = ["[" + "[]," * 3_000_000 + "[]]", '{"a":[' + "1," * 5_000_000 + "1]}"]
+
+
+@pytest.mark.parametrize("content", MANY, ids=["lists", "numbers"])
+def test_json_of_very_many_values_is_not_parsed(content):
+    sample = {"__key__": "a", "__url__": "0.tar", "json": content.encode()}
+    with pytest.raises(Dropped, match="values; at most 4,000,000") as dropped:
+        read_json(sample)
+    assert dropped.value.reason == "json_too_large"

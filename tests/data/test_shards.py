@@ -253,3 +253,47 @@ def test_whatever_is_no_tar_is_a_broken_shard(tmp_path, content):
     shard.write_bytes(content)
     with pytest.raises(BrokenShard):
         list(read_shard(str(shard)))
+
+
+def test_the_files_of_a_sample_have_a_limit_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards_module, "MOST_SAMPLE_BYTES", 1000)
+    files = {
+        "a": {"txt": bytes(600), "png": bytes(600), "json": b"{}"},
+        "b": {"txt": bytes(600)},
+    }
+    large, sound = read_shard(str(tiny.write_shard(tmp_path / "0.tar", files)))
+    assert isinstance(large, Dropped)
+    assert large.reason == "sample_too_large"
+    assert "sample 'a'" in str(large)
+    assert sound["txt"] == bytes(600)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_tars_that_were_joined_are_told(tmp_path, compressed):
+    parts = []
+    for name in "ab":
+        shard = tiny.write_shard(tmp_path / f"{name}.tar", {name: {"txt": b"a cup."}})
+        parts.append(shard.read_bytes())
+    joined = b"".join(parts)
+    (tmp_path / "both.tar").write_bytes(gzip.compress(joined) if compressed else joined)
+    samples = []
+    with pytest.raises(BrokenShard, match="shards of their own"):
+        samples.extend(read_shard(str(tmp_path / "both.tar")))
+
+
+def test_zeros_behind_the_end_are_no_tar(tmp_path):
+    shard = tiny.write_shard(tmp_path / "0.tar", {"a": {"txt": b"a cup."}})
+    shard.write_bytes(shard.read_bytes() + bytes(100_000))
+    assert [sample["__key__"] for sample in read_shard(str(shard))] == ["a"]
+
+
+def test_a_file_of_no_sample_does_not_reset_a_samples_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards_module, "MOST_SAMPLE_BYTES", 1000)
+    shard = tmp_path / "0.tar"
+    with tarfile.open(shard, "w") as tar:
+        for name in ("a.1.png", "README", "a.2.png"):
+            member = tarfile.TarInfo(name)
+            member.size = 600
+            tar.addfile(member, io.BytesIO(bytes(600)))
+    (large,) = read_shard(str(shard))
+    assert isinstance(large, Dropped)

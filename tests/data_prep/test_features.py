@@ -126,7 +126,7 @@ def test_losses_are_those_of_the_pictures(recipe, tmp_path, build, dtype):
 
     def data(ending):
         sources = {
-            name: SourceConfig(f"{tmp_path}/{name}{ending}/*.tar", 2)
+            name: SourceConfig(f"{tmp_path}/{name}{ending}/*.tar", 2, max_frames=2)
             for name in ("pairs", "documents")
         }
         return InterleavedData(processor, sources, sources["documents"], num_workers=0)

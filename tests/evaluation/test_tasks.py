@@ -8,6 +8,7 @@ import pytest
 import tiny
 
 from miniflamingo.evaluation.example import fingerprint, make_example
+from miniflamingo.evaluation.metrics.vqa import vqa_accuracy
 from miniflamingo.evaluation.tasks import (
     TASKS,
     Task,
@@ -18,6 +19,7 @@ from miniflamingo.evaluation.tasks import (
     load_data,
     load_task,
     load_vocabulary,
+    warn_of_few_answers,
 )
 
 
@@ -223,3 +225,13 @@ def test_other_pictures_of_the_same_names_are_other_data(tmp_path):
         tiny.picture(seed).save(file)
         prints.add(fingerprint([make_example("q", file, ["a cat"], "q.json")]))
     assert len(prints) == 2
+
+
+@pytest.mark.parametrize(("people", "warned"), [(1, True), (3, True), (4, False), (10, False)])
+def test_vqa_of_too_few_answers_is_told(caplog, people, warned):
+    task = Task("t", {}, {}, metric="vqa")
+    query = make_example("q", "q.png", ["cat"] * people, "q.csv", votes=True)
+    warn_of_few_answers(task, [query])
+    assert ("1 of 1 questions have fewer than 4 answers" in caplog.text) == warned
+    # And that is just where a right answer cannot score 1.
+    assert (vqa_accuracy("cat", query.answers) < 1) == warned

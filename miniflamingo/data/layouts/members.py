@@ -15,7 +15,10 @@ from miniflamingo.data.text import clean_text
 IMAGE_ENDINGS = ("jpg", "jpeg", "png", "webp")
 
 MOST_JSON_BYTES = 64 << 20
-"""An MMC4 page holds its pictures. Parsed, twenty times as much memory may be needed."""
+"""An MMC4 page holds its pictures."""
+
+MOST_JSON_VALUES = 4_000_000
+"""Each takes up to 100 bytes in memory, and as few as two in the file."""
 
 
 def read_json(sample: RawSample) -> dict[str, Any]:
@@ -31,6 +34,12 @@ def read_json(sample: RawSample) -> dict[str, Any]:
         raise Dropped(
             "json_too_large",
             f"its json has {len(content):,} bytes; at most {MOST_JSON_BYTES:,} are parsed.",
+        )
+    values = sum(map(content.count, (b",", b"[", b"{")))
+    if values > MOST_JSON_VALUES:
+        raise Dropped(
+            "json_too_large",
+            f"its json holds about {values:,} values; at most {MOST_JSON_VALUES:,} are parsed.",
         )
     try:
         found = json.loads(content.decode("utf-8-sig"))

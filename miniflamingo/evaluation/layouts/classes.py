@@ -33,19 +33,49 @@ def hateful_memes(
     return examples
 
 
+CRANES = {"n02012849": "crane bird", "n03126707": "construction crane"}
+"""ImageNet's two classes whose only name is crane, as CLIP's authors call them."""
+
+
+def read_class_names(file: str) -> dict[str, str]:
+    """Read a name for each folder, no name for two of them.
+
+    Args:
+        file: Lines ``FOLDER NAME, OTHER NAME``.
+
+    Raises:
+        UserError: If all names of a folder are those of other folders.
+    """
+    names: dict[str, str] = {}
+    for line in filter(str.strip, read_text(file).splitlines()):
+        folder, _, called = line.partition(" ")
+        given = [name.strip() for name in called.split(",")]
+        if given == ["crane"]:
+            given = [CRANES.get(folder, "crane")]
+        own = [name for name in given if name not in names.values()]
+        if not own:
+            taken = next(other for other, name in names.items() if name == given[0])
+            raise UserError(
+                f"{file}: the folders {taken} and {folder} are both called {given[0]!r}, so no "
+                "answer can tell them apart. Give one of them another name."
+            )
+        names[folder] = own[0]
+    return names
+
+
 def image_folder(images: str, class_names: str | None = None) -> list[Example]:
     """ImageNet and its like: one folder of pictures for each class.
 
     Args:
         images: Holds the folders.
         class_names: Text file with a line ``FOLDER NAME, OTHER NAME`` for each, as ImageNet's
-            ``LOC_synset_mapping.txt``; the first name is used. None takes the folders' names.
+            ``LOC_synset_mapping.txt``; the first name is used that no class before it has. None
+            takes the folders' names.
+
+    Raises:
+        UserError: If a folder has no line, or none of its names is its own.
     """
-    names: dict[str, str] = {}
-    if class_names is not None:
-        for line in filter(str.strip, read_text(class_names).splitlines()):
-            folder, _, called = line.partition(" ")
-            names[folder] = called.split(",")[0].strip()
+    names = {} if class_names is None else read_class_names(class_names)
     examples = []
     for picture in pictures_in(images):
         folder = picture.parent.name

@@ -6,6 +6,7 @@ from pathlib import Path
 import official
 import pytest
 
+from miniflamingo.evaluation.layouts.classes import read_class_names
 from miniflamingo.evaluation.layouts.source import read_source
 
 
@@ -43,3 +44,22 @@ def test_an_unknown_label_is_told(tmp_path: Path):
     file.write_text(json.dumps({"id": 1, "img": "a.png", "label": 2, "text": "a"}))
     with pytest.raises(ValueError, match=r"d\.jsonl, entry 0 has label 2; expected 0 or 1"):
         read("hateful_memes", annotations=str(file), images="h")
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        ("n02012849 crane\nn03126707 crane", {"crane bird", "construction crane"}),
+        ("a maillot\nb maillot, tank suit", {"maillot", "tank suit"}),
+        ("a maillot, tank suit\nb maillot", None),
+        ("a tench\nb tench", None),
+    ],
+)
+def test_no_two_classes_have_one_name(tmp_path, lines, names):
+    file = tmp_path / "names.txt"
+    file.write_text(lines + "\n")
+    if names is None:
+        with pytest.raises(ValueError, match="the folders a and b are both called"):
+            read_class_names(str(file))
+    else:
+        assert set(read_class_names(str(file)).values()) == names
