@@ -8,7 +8,7 @@ from typing import Any
 from jsonargparse import auto_cli
 
 from miniflamingo.errors import UserError
-from miniflamingo.terminal import plain
+from miniflamingo.terminal import masked, plain
 
 
 def run_command(function: Callable[..., Any], arguments: list[str] | None = None) -> Any:
@@ -26,5 +26,5 @@ def run_command(function: Callable[..., Any], arguments: list[str] | None = None
     try:
         return auto_cli(function, args=arguments, as_positional=False)
     except (UserError, OSError) as error:
-        print(plain(f"{function.__name__}: {error}"), file=sys.stderr)
+        print(plain(masked(f"{function.__name__}: {error}")), file=sys.stderr)
         sys.exit(2)

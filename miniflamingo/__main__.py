@@ -6,7 +6,7 @@ import sys
 from importlib import import_module
 
 from miniflamingo.errors import UserError
-from miniflamingo.terminal import plain
+from miniflamingo.terminal import masked, plain
 
 COMMANDS = {
     "fit": ("train a model from a configuration", "miniflamingo.cli.fit"),
@@ -36,7 +36,7 @@ def main() -> None:
     try:
         command.main(arguments if arguments[0] in ("fit", "validate") else arguments[1:])
     except UserError as error:
-        print(plain(f"miniflamingo {arguments[0]}: {error}"), file=sys.stderr)
+        print(plain(masked(f"miniflamingo {arguments[0]}: {error}")), file=sys.stderr)
         sys.exit(2)
 
 

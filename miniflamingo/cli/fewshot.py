@@ -113,6 +113,11 @@ def make_parser() -> argparse.ArgumentParser:
         metavar=("MODEL", "WEIGHTS"),
         help="also score captions by CLIPScore: name and weights as open_clip takes them",
     )
+    parser.add_argument(
+        "--allow-pipe",
+        action="store_true",
+        help="let a task file run the pipe: commands that it names as its files",
+    )
     parser.add_argument("--batch-size", type=at_least(1), default=32)
     parser.add_argument(
         "--cache", type=Path, default=Path("data/cache/clip"), help="folder for features of RICES"
@@ -210,7 +215,7 @@ def report(run: Evaluation, results: Results, predictions: list[Prediction], out
     for table in terminal_tables(results):
         console.print(table)
     if line:
-        console.print(line)
+        console.print(as_markup(line))
     for file in (*files, out / PREDICTIONS_FILE, out / RESULTS_FILE):
         console.print(as_markup(f"  {file}"))
 
@@ -220,7 +225,7 @@ def main(arguments: list[str]) -> None:
     if show_comparison(arguments):
         return
     args = make_parser().parse_args(arguments)
-    task = load_task(args.task)
+    task = load_task(args.task, args.allow_pipe)
     if args.true_zero_shot:
         task = replace(task, text_examples=0)
     if args.baselines and task.classify:

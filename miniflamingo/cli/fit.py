@@ -22,10 +22,11 @@ from rich.console import Console
 from miniflamingo.data.datamodule import InterleavedData
 from miniflamingo.data.mixture import MixtureKind, loss_weights
 from miniflamingo.errors import UserError
+from miniflamingo.files import write_whole
 from miniflamingo.model.parameters import parameter_table
 from miniflamingo.recipe.checks import check_recipe
 from miniflamingo.recipe.run_folder import check_unused, hold, is_first_rank, set_aside
-from miniflamingo.terminal import as_markup
+from miniflamingo.terminal import as_markup, masked
 from miniflamingo.training.callbacks.due_validation import DueValidation
 from miniflamingo.training.callbacks.non_finite import SkipNonFinite
 from miniflamingo.training.callbacks.preemption import Preemption
@@ -88,12 +89,17 @@ class RunConfig(SaveConfigCallback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Save it, unless an earlier run is only looked at."""
-        if stage == "fit":
-            super().setup(trainer, pl_module, stage)
+        if stage != "fit":
+            return
+        super().setup(trainer, pl_module, stage)
+        if trainer.is_global_zero and trainer.log_dir and "://" not in trainer.log_dir:
+            file = Path(trainer.log_dir) / self.config_filename
+            if file.is_file():
+                write_whole(file, masked(file.read_text()))
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Give it to the loggers that do not write to the run's folder, on the first rank."""
-        settings = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        settings = yaml.safe_load(self.text())
         for logger in trainer.loggers:
             if not isinstance(logger, TensorBoardLogger | CSVLogger):
                 logger.log_hyperparams(settings)
@@ -102,7 +108,11 @@ class RunConfig(SaveConfigCallback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """As the YAML text that ``--config`` reads."""
-        checkpoint["config"] = self.parser.dump(self.config, skip_none=False)
+        checkpoint["config"] = self.text()
+
+    def text(self) -> str:
+        """The configuration as YAML, without the secrets in its urls."""
+        return masked(self.parser.dump(self.config, skip_none=False))
 
 
 class FlamingoCLI(LightningCLI):

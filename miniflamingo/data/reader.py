@@ -14,6 +14,7 @@ from miniflamingo.data.shards import BrokenShard, RawSample, read_shard
 from miniflamingo.data.shuffle import Part, Ref, Replay, deal, replay, shuffled
 from miniflamingo.errors import UserError
 from miniflamingo.seeding import seeded
+from miniflamingo.terminal import masked, plain
 
 log = logging.getLogger(__name__)
 
@@ -167,11 +168,12 @@ class Reader:
                     if ref in wanted or (ref >= stands.next and part.holds(ref.sample)):
                         yield ref, sample
             except BrokenShard as error:
-                log.warning("%s", error)
+                log.warning("%s", plain(masked(str(error))))
                 self.counts["broken_shard"] += 1
             else:
                 if not found:
-                    log.warning("shard %s holds no samples.", self.order.shards[part.shard])
+                    url = masked(self.order.shards[part.shard])
+                    log.warning("shard %s holds no samples.", plain(url))
                     self.counts["broken_shard"] += 1
             if place >= len(self.sizes):
                 self.counts["shards"] += 1

@@ -22,6 +22,7 @@ from webdataset.tariterators import base_plus_ext
 from miniflamingo.data.dropped import Dropped
 from miniflamingo.data.urls import find_matches, open_url, scheme_of
 from miniflamingo.errors import UserError
+from miniflamingo.terminal import MASK, masked, plain
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,11 @@ def find_shards(urls: str | list[str]) -> list[str]:
     """
     shards: list[str] = []
     for pattern in [urls] if isinstance(urls, str) else urls:
+        if MASK in pattern:
+            raise UserError(
+                f"{pattern!r} is a url whose password or token was hidden when a run saved its "
+                "configuration. Write it there again."
+            )
         for url in expand_urls(pattern):
             found = find_matches(url)
             if not found:
@@ -150,7 +156,8 @@ def read_shard(url: str, timeout: float = TIMEOUT) -> Iterator[RawSample | Dropp
         except BROKEN as error:
             if attempt == attempts:
                 raise BrokenShard(f"shard {url}: after {given} samples: {error}") from error
-            log.info("shard %s: %s; attempt %d of %d", url, error, attempt + 1, attempts)
+            told = plain(masked(f"shard {url}: {error}"))
+            log.info("%s; attempt %d of %d", told, attempt + 1, attempts)
             time.sleep(attempt)
 
 

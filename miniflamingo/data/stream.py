@@ -20,6 +20,7 @@ from miniflamingo.data.state import SourceState
 from miniflamingo.document import Document
 from miniflamingo.errors import UserError
 from miniflamingo.seeding import seeded
+from miniflamingo.terminal import masked, plain
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +154,7 @@ class BatchStream(IterableDataset[Batch]):
         """
         self.told[dropped.reason] += 1
         if self.told[dropped.reason] <= TOLD:
-            log.warning("dropped (%s): %s", dropped.reason, dropped)
+            log.warning("dropped (%s): %s", dropped.reason, plain(masked(str(dropped))))
         if in_a_row >= MOST_DROPPED:
             raise UserError(
                 f"not one of {in_a_row} samples in a row is usable. The last: {dropped}"

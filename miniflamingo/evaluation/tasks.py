@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -24,6 +25,9 @@ Vocabulary = dict[str, dict[str, list[str]]]
 
 
 log = logging.getLogger(__name__)
+
+PIPE = re.compile(r"(^|[\s,{]|::)pipe:", re.IGNORECASE)
+"""Where a ``pipe:`` command may begin in a list of urls, as webdataset expands them."""
 
 VQA_ANSWERS = 4
 """The fewest answers to a question with which VQA accuracy can be 1."""
@@ -86,11 +90,16 @@ class TaskData(NamedTuple):
         return query.support or self.support
 
 
-def load_task(name: str) -> Task:
+def load_task(name: str, allow_pipe: bool = False) -> Task:
     """Read a task by its name (``configs/tasks/NAME.yaml``) or file.
 
+    Args:
+        name: Of the task, or its file.
+        allow_pipe: Whether its files may be ``pipe:`` commands, which are run.
+
     Raises:
-        UserError: If there is no such file, or its fields are not those of ``Task``.
+        UserError: If there is no such file, its fields are not those of ``Task``, or it would run
+            a command.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else TASKS / f"{name}.yaml"
     if not path.is_file():
@@ -110,7 +119,30 @@ def load_task(name: str) -> Task:
     except TypeError as error:
         raise UserError(f"{path}: field 'decoding': {error}") from error
     check_task(task, path)
+    if not allow_pipe:
+        check_no_command(values, path)
     return task
+
+
+def check_no_command(value: Any, path: Path) -> None:
+    """A task file is data, which people pass on: it runs nothing unless the user says so.
+
+    Args:
+        value: The file's content, or any part of it.
+        path: The file, for the message.
+
+    Raises:
+        UserError: Naming the command.
+    """
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list):
+        for each in value:
+            check_no_command(each, path)
+    elif isinstance(value, str) and PIPE.search(value):
+        raise UserError(
+            f"{path} would run a command: {value!r}. If you trust the file, add --allow-pipe."
+        )
 
 
 def check_task(task: Task, path: Path) -> None:

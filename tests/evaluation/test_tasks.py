@@ -6,6 +6,7 @@ from pathlib import Path
 import official
 import pytest
 import tiny
+import yaml
 
 from miniflamingo.evaluation.example import fingerprint, make_example
 from miniflamingo.evaluation.metrics.vqa import vqa_accuracy
@@ -235,3 +236,17 @@ def test_vqa_of_too_few_answers_is_told(caplog, people, warned):
     assert ("1 of 1 questions have fewer than 4 answers" in caplog.text) == warned
     # And that is just where a right answer cannot score 1.
     assert (vqa_accuracy("cat", query.answers) < 1) == warned
+
+
+COMMANDS = ["pipe:touch ran", ["0.tar", "PIPE:touch ran"], "a::pipe:touch ran", "{a,pipe:x}"]
+
+
+@pytest.mark.parametrize("urls", COMMANDS)
+def test_a_task_file_runs_no_command(tmp_path, urls, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "task.yaml"
+    file.write_text(yaml.safe_dump({"name": "own", "queries": {"layout": "shards", "urls": urls}}))
+    with pytest.raises(ValueError, match=r"would run a command.*--allow-pipe"):
+        load_task(str(file))
+    assert not (tmp_path / "ran").exists()
+    assert load_task(str(file), allow_pipe=True).name == "own"

@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from miniflamingo import MiniFlamingo, MiniFlamingoProcessor
 from miniflamingo.__main__ import main
 from miniflamingo.model.export import is_own_weight
+from miniflamingo.training.checkpoint import read_checkpoint
 
 
 @pytest.fixture
@@ -258,3 +259,17 @@ def test_two_ranks(write, config, processor, world, tmp_path, strategy):
     with torch.no_grad():
         loss = tiny.loss_of(model, batch)
     assert logged(run, "val/loss")[3] == pytest.approx(loss.item(), rel=1e-4)
+
+
+def test_secrets_in_urls_are_not_saved(fit, config):
+    """The shards are read by the url as it is; what is kept of it says that something is hidden."""
+    source = config["data"]["sources"]["pairs"]
+    source["urls"] = f"pipe:echo http://h/?token=s3cret >&2; cat {source['urls'][:-5]}0.tar"
+    run = fit(config)
+    last = read_checkpoint(run / "checkpoints" / "last.ckpt")
+    for kept in ((run / "config.yaml").read_text(), last["config"]):
+        assert "s3cret" not in kept
+        assert "token=***" in kept
+    config["data"]["sources"]["pairs"]["urls"] = "http://h/a.tar?token=***"
+    with pytest.raises(SystemExit):
+        fit(config, "--overwrite")
