@@ -16,6 +16,7 @@ from data_prep.shards import UNFINISHED, Sample, ShardRecord, hash_file, write_j
 from data_prep.workers import Ray, run_parts
 from miniflamingo.data.dropped import Dropped
 from miniflamingo.errors import UserError
+from miniflamingo.lock import held
 
 MANIFEST = "manifest.json"
 RECORDS = ".records"
@@ -108,13 +109,20 @@ def run_job(job: Job, out: Path, workers: int, ray: Ray | None) -> dict[str, Any
         The manifest.
 
     Raises:
-        UserError: If the folder holds shards of another job, or not one row is usable.
+        UserError: If the folder holds shards of another job, another process writes it, or not one
+            row is usable.
         OSError: If the disk is too full, or becomes so.
     """
     _check_folder(job, out)
     _check_disk(job, out)
+    out.mkdir(parents=True, exist_ok=True)
+    with held(out):
+        return _write_all(job, out, workers, ray)
+
+
+def _write_all(job: Job, out: Path, workers: int, ray: Ray | None) -> dict[str, Any]:
     write_json(out / RECORDS / JOB, _identity(job))
-    for leftover in out.rglob(f".*{UNFINISHED}"):
+    for leftover in out.rglob(f".*{UNFINISHED}"):  # of a job that was killed: this one is alone
         leftover.unlink()
     total = sum(len(part.rows) for part in job.parts)
     records: dict[str, ShardRecord] = {}

@@ -23,9 +23,10 @@ from miniflamingo.data.datamodule import InterleavedData
 from miniflamingo.data.mixture import MixtureKind, loss_weights
 from miniflamingo.errors import UserError
 from miniflamingo.files import write_whole
+from miniflamingo.lock import hold
 from miniflamingo.model.parameters import parameter_table
 from miniflamingo.recipe.checks import check_recipe
-from miniflamingo.recipe.run_folder import check_unused, hold, is_first_rank, set_aside
+from miniflamingo.recipe.run_folder import check_unused, is_first_rank, set_aside
 from miniflamingo.terminal import as_markup, masked
 from miniflamingo.training.callbacks.due_validation import DueValidation
 from miniflamingo.training.callbacks.non_finite import SkipNonFinite

@@ -44,6 +44,11 @@ ATTEMPTS = 3
 TIMEOUT = 60.0
 """Seconds that an http server may be silent."""
 
+DOTS = (
+    "A sample's key ends at the first dot of its files' names: if yours hold dots (NAME.1.jpg), "
+    "write them with another sign."
+)
+
 BLOCK = 2**16
 
 
@@ -125,6 +130,8 @@ def find_shards(urls: str | list[str]) -> list[str]:
                     "`make data`."
                 )
             shards.extend(found)
+    if not shards:
+        raise UserError("urls is empty; name at least one shard.")
     return shards
 
 
@@ -237,11 +244,12 @@ def group_files(
         if too_large:
             return Dropped(
                 "sample_too_large",
-                f"the files of sample {key!r} of {url} hold more than {MOST_SAMPLE_BYTES:,} bytes.",
+                f"the files of sample {key!r} of {url} hold more than {MOST_SAMPLE_BYTES:,} bytes. "
+                f"{DOTS}",
             )
         if twice is None:
             return sample
-        return Dropped("duplicate_file", f"sample {key!r} of {url} holds {twice!r} twice.")
+        return Dropped("duplicate_file", f"sample {key!r} of {url} holds {twice!r} twice. {DOTS}")
 
     for name, content in files:
         key, ending = base_plus_ext(name)
@@ -253,6 +261,8 @@ def group_files(
         if not sample:
             sample = {"__key__": key, "__url__": url}
         ending = ending.lower()
+        if ending.startswith("__"):
+            continue  # the names of webdataset's own notes, and ours
         if ending in sample:
             twice = ending
         if content is None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from miniflamingo.document import Document
+from miniflamingo.model.language import load_language
 
 
 @torch.no_grad()
@@ -30,9 +31,7 @@ def text_only_completions(
     )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model = AutoModelForCausalLM.from_pretrained(
-        language, dtype="auto", trust_remote_code=False
-    ).eval()
+    model = load_language(language, "auto").eval()
     for start in range(0, len(prompts), batch_size):
         batch = prompts[start : start + batch_size]
         lines = ["".join((c.text or "") + "\n" * (not c.is_open) for c in p.chunks) for p in batch]

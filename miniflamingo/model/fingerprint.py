@@ -9,17 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
-from huggingface_hub import hf_hub_download
-from open_clip.factory import parse_model_name
 from torch import Tensor
 
 from miniflamingo.model.config import VisionConfig
-from miniflamingo.model.vision import FrozenVision
+from miniflamingo.model.vision import FrozenVision, open_clip_settings
 
 VERSION = "v2-"
 """What fingerprints of all values begin with; those of older versions sampled some."""
@@ -29,8 +25,6 @@ SAMPLED = 256
 
 AT_ONCE = 2**24
 """Values that are converted together: 64 MB of float32."""
-
-CLIP_FILE = "open_clip_config.json"
 
 NOT_ARITHMETIC = {
     "_attn_implementation",
@@ -119,14 +113,7 @@ def tower_settings(config: VisionConfig) -> dict[str, Any]:
     Returns:
         Empty for a model that open_clip does not describe.
     """
-    schema, place = parse_model_name(config.name)
-    if schema is None:
-        described = open_clip.get_model_config(place.replace("/", "-")) or {}
-    else:
-        file = Path(place) / CLIP_FILE
-        if schema == "hf-hub":
-            file = Path(hf_hub_download(place, CLIP_FILE))
-        described = json.loads(file.read_text())["model_cfg"] if file.is_file() else {}
+    described = open_clip_settings(config.name)
     names = described.keys() & {"vision_cfg", "quick_gelu", "embed_dim"}
     return {name: described[name] for name in sorted(names)}
 

@@ -5,14 +5,19 @@ Shapes: N media, F frames, C channels, H x W pixels, V patches per frame, E visi
 
 from __future__ import annotations
 
+import json
 import pickle
+from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
 import torch.nn.functional as F
+from huggingface_hub import hf_hub_download
+from open_clip.factory import parse_model_name
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from transformers import AutoConfig
 
 from miniflamingo.errors import UserError
 from miniflamingo.model.config import VisionConfig
@@ -123,8 +128,58 @@ def published_preprocessing(name: str) -> dict[str, Any]:
     return {each: first[each] for each in names if all(o[each] == first[each] for o in others)}
 
 
+CLIP_FILE = "open_clip_config.json"
+
+
+def open_clip_settings(name: str) -> dict[str, Any]:
+    """Read open_clip's own configuration of a model.
+
+    Args:
+        name: As ``open_clip.create_model`` takes it.
+
+    Returns:
+        Its sections ``vision_cfg``, ``text_cfg`` and others; empty for a model that open_clip does
+        not describe.
+    """
+    schema, place = parse_model_name(name)
+    if schema is None:
+        return open_clip.get_model_config(place.replace("/", "-")) or {}
+    file = Path(place) / CLIP_FILE
+    if schema == "hf-hub":
+        file = Path(hf_hub_download(place, CLIP_FILE))
+    return json.loads(file.read_text())["model_cfg"] if file.is_file() else {}
+
+
+def check_text_tower(name: str) -> None:
+    """A text tower that transformers builds must need no code of its own.
+
+    open_clip builds it though only the image tower is used, and transformers would ask whether to
+    run that code.
+
+    Args:
+        name: As ``open_clip.create_model`` takes it.
+
+    Raises:
+        UserError: If it does, or there is no such model.
+    """
+    tower = open_clip_settings(name).get("text_cfg", {}).get("hf_model_name")
+    if not tower:
+        return
+    try:
+        AutoConfig.from_pretrained(tower, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"the text tower {tower!r} of the open_clip model {name!r} cannot be built: {error}"
+        ) from error
+
+
 def create_model(config: VisionConfig) -> Any:
-    """Build the whole open_clip model, text tower included."""
+    """Build the whole open_clip model, text tower included.
+
+    Raises:
+        UserError: If its text tower asks for code of its own.
+    """
+    check_text_tower(config.name)
     name, weights = config.name, config.pretrained
     if weights is None or not name.startswith(("local-dir:", "hf-hub:")):
         return open_clip.create_model(

@@ -16,11 +16,15 @@ from jsonargparse import Namespace
 from miniflamingo.cost.meta_model import outline
 from miniflamingo.data.shards import find_shards
 from miniflamingo.data.stream import check_readers
+from miniflamingo.data.urls import check_pace, scheme_of
 from miniflamingo.errors import UserError
 from miniflamingo.model.config import MiniFlamingoConfig
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.language import learned_positions
 from miniflamingo.recipe.feature_checks import check_features
+
+PATIENCE = 15.0
+"""Seconds in which a server must have sent the first bytes of a shard."""
 
 KEPT = 3
 """Checkpoints on the disk at the fullest moment: last, best, and the one being written."""
@@ -169,7 +173,27 @@ def check_shards(data: Namespace, num_readers: int | None) -> None:
     for name, source in data.sources.items():
         shards = shards_of(f"data.sources.{name}", source.urls)
         check_readers(len(shards), num_readers or 1, source, name)
-    shards_of("data.validation", data.validation.urls)
+        check_server(f"data.sources.{name}", shards[0], source.timeout)
+    shards = shards_of("data.validation", data.validation.urls)
+    check_server("data.validation", shards[0], data.validation.timeout)
+
+
+def check_server(key: str, url: str, timeout: float) -> None:
+    """The server of a source must send its first shard at a usable pace.
+
+    Args:
+        key: Of the source in the recipe, for the message.
+        url: Its first shard; anything but http is passed over.
+        timeout: Of the source; at most ``PATIENCE`` seconds of it are waited.
+
+    Raises:
+        UserError: If it is too slow.
+    """
+    if scheme_of(url) in ("http", "https"):
+        try:
+            check_pace(url, min(timeout, PATIENCE))
+        except UserError as error:
+            raise UserError(f"{key}.urls: {error}") from error
 
 
 def shards_of(key: str, urls: str | list[str]) -> list[str]:

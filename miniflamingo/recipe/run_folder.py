@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
-import json
 import logging
-import os
-import socket
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
 
 from miniflamingo.errors import UserError
-
-if os.name == "posix":
-    import fcntl
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +28,6 @@ RECORDS = (
     ".validated",
 )
 """All that a run, or the evaluation of its model, writes there."""
-
-LOCK = ".lock"
 
 RANK_NAMES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 
@@ -92,75 +81,3 @@ def set_aside(run: Path) -> Path | None:
         path.rename(place / path.name)
     log.info("%s: the earlier run is in %s now; delete it when you need it no more.", run, place)
     return place
-
-
-def started_at(pid: int) -> str:
-    """When a process of this machine started, in its kernel's own count; empty if not known."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return ""
-    return status.rpartition(")")[2].split()[19]  # the name before it may hold anything
-
-
-def hold(run: Path) -> IO[str] | None:
-    """Let this process alone write a run's folder, until it ends.
-
-    The system gives the lock up with the process, however that ends. What the file says is for
-    people.
-
-    Args:
-        run: The folder, which is there.
-
-    Returns:
-        The open file, which is the lock; None on Windows, where there is none.
-
-    Raises:
-        UserError: If another process holds it, with its host, id and start.
-    """
-    if os.name != "posix":
-        return None
-    path = run / LOCK
-    file = path.open("a+")
-    file.seek(0)
-    before = file.read()
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise UserError(
-            f"{run} is being written by another process ({holder(before)}). Stop that one, or wait "
-            "for its end; two would damage each other's checkpoints."
-        ) from error
-    if before:
-        log.info("%s: the process that held it is gone (%s).", path, holder(before))
-    file.seek(0)
-    file.truncate()
-    described = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "ticks": started_at(os.getpid()),
-    }
-    file.write(json.dumps(described) + "\n")
-    file.flush()
-    atexit.register(release, file)
-    return file
-
-
-def holder(text: str) -> str:
-    """Say who holds a lock, as far as its file tells."""
-    try:
-        found = json.loads(text)
-        return f"process {found['pid']} on {found['host']}, since {found['started']}"
-    except (ValueError, KeyError, TypeError):
-        return "which has not said who it is"
-
-
-def release(file: IO[str]) -> None:
-    """Give a lock up, and leave no name behind. Called again, or in a copy, it does nothing."""
-    if file.closed or str(os.getpid()) not in os.fsdecode(Path(file.name).read_bytes()):
-        return
-    file.seek(0)
-    file.truncate()
-    file.close()

@@ -3,6 +3,7 @@
 import gzip
 import http.server
 import io
+import os
 import re
 import tarfile
 import threading
@@ -15,6 +16,7 @@ import tiny
 from miniflamingo.data import shards as shards_module
 from miniflamingo.data.dropped import Dropped
 from miniflamingo.data.shards import BrokenShard, find_shards, read_samples, read_shard
+from miniflamingo.data.urls import check_pace
 
 SAMPLES = {f"{i}": {"png": bytes([i]) * 700, "txt": b"a"} for i in range(5)}
 
@@ -297,3 +299,81 @@ def test_a_file_of_no_sample_does_not_reset_a_samples_size(tmp_path, monkeypatch
             tar.addfile(member, io.BytesIO(bytes(600)))
     (large,) = read_shard(str(shard))
     assert isinstance(large, Dropped)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_is_no_file_is_told_before_it_is_waited_for(tmp_path, kind):
+    place = tmp_path / "place"
+    if kind == "folder":
+        place.mkdir()
+    else:
+        os.mkfifo(place)
+    message = {"folder": r"is a folder.*\*\.tar", "pipe": "is no file"}[kind]
+    with pytest.raises(ValueError, match=message):
+        find_shards(str(place))
+
+
+def test_no_urls_are_told():
+    with pytest.raises(ValueError, match="urls is empty"):
+        find_shards([])
+
+
+class Dripping(http.server.BaseHTTPRequestHandler):
+    """Never silent, never done."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "100000")
+        self.end_headers()
+        for _ in range(100):
+            self.wfile.write(b"x")
+            self.wfile.flush()
+            if self.server.stopped.wait(0.05):
+                return
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def dripping():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Dripping)
+    server.stopped = threading.Event()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/0.tar"
+    server.stopped.set()
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_server_that_drips_is_told_at_the_start_and_given_up_later(dripping):
+    with pytest.raises(
+        ValueError, match=r"the server sent \d+ bytes in 1 seconds\. Training would"
+    ):
+        check_pace(dripping, 0.6)
+    keys, message = read(dripping, timeout=0.3)
+    assert not keys
+    assert re.search(r"the server sent \d+ bytes in \d seconds", message)
+
+
+def test_a_sound_or_a_missing_server_is_no_matter_of_pace(server):
+    check_pace(f"{server}/well", 5)
+    check_pace(f"{server}/missing", 5)
+    check_pace("http://127.0.0.1:9/0.tar", 5)
+
+
+def test_a_file_that_is_called_like_our_own_notes_changes_nothing(tmp_path):
+    files = {"a": {"__key__": b"b", "__url__": b"c", "txt": b"a cup."}}
+    (sample,) = read_shard(str(tiny.write_shard(tmp_path / "0.tar", files)))
+    assert sample == {"__key__": "a", "__url__": str(tmp_path / "0.tar"), "txt": b"a cup."}
+
+
+def test_keys_with_dots_are_told_what_to_do(tmp_path):
+    shard = tmp_path / "0.tar"
+    with tarfile.open(shard, "w") as tar:
+        for name in ("page.v1.1.txt", "page.v1.1.txt"):
+            member = tarfile.TarInfo(name)
+            member.size = 1
+            tar.addfile(member, io.BytesIO(b"x"))
+    (dropped,) = read_shard(str(shard))
+    assert "ends at the first dot" in str(dropped)

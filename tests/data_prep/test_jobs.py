@@ -5,6 +5,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +40,16 @@ class Convert:
         if row in self.drop:
             raise Dropped("no_text", f"row {row} says nothing")
         return {"__key__": key, "txt": f"row {row}".encode()}
+
+
+HOLDS = """
+import time
+from pathlib import Path
+from miniflamingo.lock import hold
+held = hold(Path({out!r}))
+print("held", flush=True)
+time.sleep(60)
+"""
 
 
 def make_job(log, shards=3, rows=4, **settings):
@@ -203,3 +215,24 @@ def test_ray_gives_each_part_a_gpu_of_its_own(monkeypatch):
     assert set(seen) <= {"0", "1"}
     with pytest.raises(ValueError, match="--ray local found 2 GPUs, and each part needs 3"):
         list(run_parts(os.getenv, ["CUDA_VISIBLE_DEVICES"], 2, "local", gpus=3))
+
+
+def test_two_jobs_do_not_write_one_folder(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLDS.format(out=str(out))], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout.readline() == "held\n"
+        mine = out / ".0.1234.unfinished"
+        mine.write_text("")
+        with pytest.raises(ValueError, match=f"process {other.pid} on"):
+            run_job(make_job(tmp_path / "log"), out, 1, None)
+        assert mine.exists()  # it is the other's
+    finally:
+        other.kill()
+        other.wait()
+    run_job(make_job(tmp_path / "log"), out, 1, None)
+    assert read(out) == EVERYTHING
+    assert not mine.exists()

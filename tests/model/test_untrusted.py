@@ -9,7 +9,9 @@ import tiny
 
 from miniflamingo.cost.meta_model import read_language_config
 from miniflamingo.evaluation.metrics.clip_score import load_clip_tokenizer
+from miniflamingo.model.config import VisionConfig
 from miniflamingo.model.language import load_language
+from miniflamingo.model.vision import load_vision
 from miniflamingo.tokens import load_tokenizer
 
 OWN = "open({marker!r}, 'w').close()\nclass Own:\n    pass\n"
@@ -69,4 +71,19 @@ def test_a_pickle_in_place_of_weights_is_refused(tmp_path):
     (language / "pytorch_model.bin").write_bytes(content)
     with pytest.raises(ValueError, match=r"language.*pickle.*safetensors"):
         load_language(str(language), "auto")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_text_tower_that_needs_its_own_code_is_refused_without_a_question(tmp_path, monkeypatch):
+    clip = tiny.write_clip(tmp_path / "clip")
+    tower = with_own_code(tiny.write_language(tmp_path / "text"), tmp_path / "ran", monkeypatch)
+    config = json.loads((tower / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}
+    (tower / "config.json").write_text(json.dumps(config))
+    file = clip / "open_clip_config.json"
+    settings = json.loads(file.read_text())
+    settings["model_cfg"]["text_cfg"] |= {"hf_model_name": str(tower)}
+    file.write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=r"(?s)the text tower .*custom code"):
+        load_vision(VisionConfig(f"local-dir:{clip}"))
     assert not (tmp_path / "ran").exists()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
-from huggingface_hub import hf_hub_download
-from open_clip.factory import parse_model_name
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -23,11 +19,9 @@ from miniflamingo.document import ImageSource
 from miniflamingo.errors import UserError
 from miniflamingo.evaluation.summary import Cell, Key
 from miniflamingo.model.config import VisionConfig
-from miniflamingo.model.vision import create_model
+from miniflamingo.model.vision import create_model, open_clip_settings
 
 PAIRS_AT_ONCE = 64
-
-CLIP_FILE = "open_clip_config.json"
 
 
 class OpenClipFeatures(nn.Module):
@@ -94,15 +88,7 @@ def load_clip_tokenizer(name: str) -> Any:
     Args:
         name: As ``open_clip.create_model`` takes it.
     """
-    schema, place = parse_model_name(name)
-    if schema is None:
-        text = (open_clip.get_model_config(place) or {}).get("text_cfg", {})
-    else:
-        file = Path(place) / CLIP_FILE
-        if schema == "hf-hub":
-            file = Path(hf_hub_download(place, CLIP_FILE))
-        text = json.loads(file.read_text())["model_cfg"].get("text_cfg", {})
-    if text.get("hf_tokenizer_name"):
+    if open_clip_settings(name).get("text_cfg", {}).get("hf_tokenizer_name"):
         return open_clip.get_tokenizer(name, trust_remote_code=False)
     return open_clip.get_tokenizer(name)  # open_clip's own, which loads no code
 
