@@ -249,7 +249,7 @@ def group_files(
             )
         if twice is None:
             return sample
-        return Dropped("duplicate_file", f"sample {key!r} of {url} holds {twice!r} twice. {DOTS}")
+        return Dropped("duplicate_file", f"sample {key!r} of {url} holds {twice!r} twice.")
 
     for name, content in files:
         key, ending = base_plus_ext(name)
@@ -261,10 +261,9 @@ def group_files(
         if not sample:
             sample = {"__key__": key, "__url__": url}
         ending = ending.lower()
-        if ending.startswith("__"):
-            continue  # the names of webdataset's own notes, and ours
         if ending in sample:
             twice = ending
+            continue  # our own notes, __key__ and __url__, must stay as they are
         if content is None:
             too_large = True
             sample = {"__key__": key, "__url__": url}  # what it held is not needed any more
