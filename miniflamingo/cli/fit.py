@@ -93,8 +93,9 @@ class RunConfig(SaveConfigCallback):
         if stage != "fit":
             return
         super().setup(trainer, pl_module, stage)
-        if trainer.is_global_zero and trainer.log_dir and "://" not in trainer.log_dir:
-            file = Path(trainer.log_dir) / self.config_filename
+        folder = trainer.log_dir  # all ranks must ask: it is sent round
+        if trainer.is_global_zero and folder and "://" not in folder:
+            file = Path(folder) / self.config_filename
             if file.is_file():
                 write_whole(file, masked(file.read_text()))
 
