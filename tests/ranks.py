@@ -99,13 +99,13 @@ class Losses(L.Callback):
         self.validated = {k: v for k, v in found.items() if k in ("val/loss", "val/loss_swapped")}
 
 
-def make_module(language: str, clip: str, **settings) -> FlamingoModule:
+def make_module(language: str, clip: str, kind: str = "perceiver", **settings) -> FlamingoModule:
     """With gates open, so that everything learns from the first step."""
     L.seed_everything(0, verbose=False)
     return FlamingoModule(
         language,
         VisionConfig(f"local-dir:{clip}"),
-        ResamplerConfig(**RESAMPLER),
+        ResamplerConfig(**RESAMPLER | {"kind": kind}),
         XattnConfig(**XATTN | {"start": "zero_outputs"}),
         OptimConfig(lr=3e-3, warmup_steps=2, weight_decay=0.1),
         {"pairs": 0.5, "documents": 1.0},

@@ -14,6 +14,7 @@ from miniflamingo import MiniFlamingo, MiniFlamingoProcessor
 from miniflamingo.data.documents import read_documents
 from miniflamingo.errors import UserError
 from miniflamingo.latents import plots
+from miniflamingo.latents.attention import perceiver
 from miniflamingo.latents.clusters import assignments, cluster_agreement, redrawn
 from miniflamingo.latents.curves import (
     all_figures,
@@ -78,7 +79,7 @@ def run_clusters(
     out = folder_for(args.out)
     documents = read_documents(args.data, args.pictures, processor)
     pixels, patches = encode_pictures(model, processor, documents, args.pictures)
-    resampler = model.resampler.float().cpu()
+    resampler = perceiver(model.resampler).float().cpu()
     found = cluster_agreement(resampler, patches)
     files = [out / "agreement.png", out / "agreement.json"]
     plots.draw_agreement(found, files[0])

@@ -14,11 +14,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
-from transformers.pytorch_utils import Conv1D
 
+from miniflamingo.model.arithmetic import attention_flops, matrix_size
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.gated_xattn import FusedDecoderLayer, GatedCrossAttention
 from miniflamingo.model.language import decoder_layers
@@ -69,30 +68,6 @@ class Frame(NamedTuple):
     patches: int
 
 
-def matrix_size(module: nn.Module, without: tuple[type[nn.Module], ...] = ()) -> int:
-    """Multiply-adds of all linear layers in a module for one row of input.
-
-    Args:
-        module: Each of its linear layers is used once for each row.
-        without: Types whose insides are left out.
-    """
-    if isinstance(module, without):
-        return 0
-    if isinstance(module, nn.Linear | Conv1D):  # GPT-2's Conv1D is a linear layer
-        return module.weight.numel()
-    return sum(matrix_size(child, without) for child in module.children())
-
-
-def attention_flops(pairs: int, width: int) -> int:
-    """Scores and weighted sums of attention.
-
-    Args:
-        pairs: How many (query, key) pairs are read.
-        width: H*K, of all heads together.
-    """
-    return 2 * 2 * pairs * width
-
-
 @torch.no_grad()
 def frame_costs(model: MiniFlamingo) -> Frame:
     """Run the image encoder on one picture without data, so for any tower and any device."""
@@ -107,31 +82,6 @@ def frame_costs(model: MiniFlamingo) -> Frame:
     return Frame(counter.get_total_flops(), patches.shape[2])
 
 
-def resampler_flops(model: MiniFlamingo, patches: int) -> Flops:
-    """One media item through the resampler.
-
-    Args:
-        model: Whose resampler.
-        patches: F*V, of all frames together.
-    """
-    resampler = model.resampler
-    latents = resampler.tokens_per_item
-    project = 2 * patches * matrix_size(resampler.project)
-    rest = 0
-    for layer in resampler.layers:
-        keys_values = matrix_size(layer.get_submodule("attention.to_kv"))
-        rest += 2 * (patches + latents) * keys_values
-        rest += 2 * latents * (matrix_size(layer) - keys_values)
-        rest += attention_flops(latents * (patches + latents), keys_values_width(layer))
-    # The patches need no gradient. What is made of them does: frame positions are added to it.
-    return Flops(project + rest, project + 2 * rest)
-
-
-def keys_values_width(resampler_layer: nn.Module) -> int:
-    """H*K of a layer of the resampler."""
-    return len(resampler_layer.get_submodule("attention.to_q").get_parameter("weight"))
-
-
 def media_flops(model: MiniFlamingo, frame: Frame, media: Iterable[int]) -> dict[str, Flops]:
     """Everything that is computed once for each media item.
 
@@ -141,7 +91,7 @@ def media_flops(model: MiniFlamingo, frame: Frame, media: Iterable[int]) -> dict
         media: Frames of each media item.
     """
     frames = list(media)
-    resampled = [resampler_flops(model, each * frame.patches) for each in frames]
+    resampled = [Flops(*model.resampler.flops(each * frame.patches)) for each in frames]
     latents = model.resampler.tokens_per_item
     keys_values = 2 * len(frames) * latents * matrix_size(model.media_projection)
     return {

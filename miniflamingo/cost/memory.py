@@ -21,9 +21,9 @@ from miniflamingo.cost.flops import (
     frame_costs,
     frames_of,
     layers_with_gradient,
-    matrix_size,
 )
 from miniflamingo.cost.weight_memory import weight_memory
+from miniflamingo.model.arithmetic import matrix_size
 from miniflamingo.model.embeddings import table_of
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.language import decoder_layers, gated_layers
@@ -87,7 +87,8 @@ def media_activations(
     resampler = model.resampler
     shape = len(frames), max(frames), frame_costs(model).patches, resampler.patch_width
     patches = torch.empty(shape, device="meta")
-    latents = torch.empty(len(frames), *resampler.latents.shape, device="meta", requires_grad=True)
+    tokens = (len(frames), resampler.tokens_per_item, resampler.width)
+    latents = torch.empty(tokens, device="meta", requires_grad=True)
     return kept_by_module(resampler, patches, autocast) + kept_by_module(
         model.media_projection, latents, autocast
     )
@@ -196,10 +197,12 @@ def checkpointed(
     width = table_of(model.get_input_embeddings()).shape[1]
     language, gated = kept["frozen language model"], kept["gated cross-attention"]
     resampler, depth = kept["resampler and media projection"], len(model.resampler.layers)
-    latents = media * model.resampler.latents.numel() * FLOAT32
+    latents = media * model.resampler.tokens_per_item * model.resampler.width * FLOAT32
     return {
         **kept,
-        "resampler and media projection": min(resampler, resampler // depth + depth * latents),
+        "resampler and media projection": min(
+            resampler, resampler // max(1, depth) + depth * latents
+        ),
         "gated cross-attention": gated // blocks,
         "frozen language model": language * (through - again + 1) // through
         + again * tokens * width * model.language.dtype.itemsize,

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from miniflamingo.errors import UserError
 from miniflamingo.model.gated_xattn import GatedCrossAttention, pick_rows
 from miniflamingo.model.media_mask import Reading
-from miniflamingo.model.resampler import PerceiverResampler, ResamplerAttention
+from miniflamingo.model.resamplers import Resampler
+from miniflamingo.model.resamplers.perceiver import PerceiverResampler, ResamplerAttention
 
 
 @contextmanager
@@ -101,6 +102,24 @@ def resampler_attention(resampler: PerceiverResampler, patches: Tensor) -> list[
     with entering(layers) as heard:
         resampler(patches)
     return [resampler_weights(layer, *each) for layer, each in zip(layers, heard, strict=True)]
+
+
+def perceiver(resampler: Resampler) -> PerceiverResampler:
+    """Take a resampler whose learned latents can be looked at.
+
+    Args:
+        resampler: Of any kind.
+
+    Raises:
+        UserError: If it is of a kind that has none.
+    """
+    if not isinstance(resampler, PerceiverResampler):
+        raise UserError(
+            f"this model's resampler is a {type(resampler).__name__}: it has no learned latents "
+            "and no attention to them, which is what is shown here. `miniflamingo latents "
+            "grounding` works on every kind."
+        )
+    return resampler
 
 
 def check_layers(resampler: PerceiverResampler) -> None:

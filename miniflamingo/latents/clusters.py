@@ -24,7 +24,7 @@ from torch import Tensor
 from miniflamingo.bootstrap import mean_interval
 from miniflamingo.errors import UserError
 from miniflamingo.latents.attention import assign_patches, resampler_attention
-from miniflamingo.model.resampler import PerceiverResampler
+from miniflamingo.model.resamplers.perceiver import PerceiverResampler
 
 
 class Mean(NamedTuple):

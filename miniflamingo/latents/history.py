@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from miniflamingo.batch import PixelMedia
 from miniflamingo.errors import UserError
-from miniflamingo.latents.attention import on_patches, resampler_attention
+from miniflamingo.latents.attention import on_patches, perceiver, resampler_attention
 from miniflamingo.latents.grid import patch_grid
 from miniflamingo.latents.held_out import patches_of
 from miniflamingo.latents.look import pictures_of
@@ -21,6 +22,8 @@ from miniflamingo.latents.snapshot import FOLDER, Snapshot, save_picture, save_s
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.gather import whole
 from miniflamingo.training.callbacks.warm_start import whole_resampler
+
+log = logging.getLogger(__name__)
 
 
 def gates_of(gates: Iterable[nn.Parameter | None]) -> Tensor:
@@ -41,8 +44,8 @@ def take_snapshot(model: MiniFlamingo, patches: Tensor, step: int, stage: str) -
         step: Optimiser steps done.
         stage: As in ``Snapshot``.
     """
-    resampler, blocks = whole_resampler(model), list(model.gated_blocks())
-    latents, gradient = resampler.latents.detach(), model.resampler.latents.grad
+    resampler, blocks = perceiver(whole_resampler(model)), list(model.gated_blocks())
+    latents, gradient = resampler.latents.detach(), perceiver(model.resampler).latents.grad
     missing = torch.full((len(latents),), float("nan"))
     norms = missing if gradient is None else whole(gradient).float().norm(dim=-1)
     layers = [on_patches(each[0].mean(0)) for each in resampler_attention(resampler, patches)]
@@ -89,6 +92,12 @@ class LatentsHistory(L.Callback):
         """
         model = pl_module.model
         assert isinstance(model, MiniFlamingo)
+        if model.resampler.learned_latents is None:
+            log.warning(
+                "LatentsHistory keeps nothing: resampler.kind=%s has no learned latents.",
+                model.config.resampler.kind,
+            )
+            return
         batches = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
         batch = next((each for each in batches if each.num_media), None)
         if batch is None:
@@ -100,7 +109,7 @@ class LatentsHistory(L.Callback):
         self.patches = patches_of(model, batch)[:1]
         if trainer.ckpt_path is not None:
             return
-        size = batch.pixels.shape[-2:]
+        size = model.vision.size
         frames = torch.full((self.patches.shape[1], *size, 3), 128, dtype=torch.uint8)
         if isinstance(batch.media, PixelMedia):
             frames = pictures_of(batch.pixels[0], model.vision.preprocessing)
@@ -118,6 +127,8 @@ class LatentsHistory(L.Callback):
 
     def keep(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Take a snapshot on every rank, for weights may be sharded, and write it on the first."""
+        if not len(self.patches):
+            return  # there are no latents to look at
         snapshot = take_snapshot(pl_module.model, self.patches, trainer.global_step, stage)  # type: ignore[arg-type]
         if trainer.is_global_zero:
             save_snapshot(snapshot, Path(trainer.default_root_dir) / FOLDER)

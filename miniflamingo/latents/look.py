@@ -18,6 +18,7 @@ from miniflamingo.document import Chunk, Document, ImageSource
 from miniflamingo.latents.attention import (
     assign_patches,
     check_layers,
+    perceiver,
     resampler_attention,
     share_on_patches,
 )
@@ -90,12 +91,13 @@ def look_at(
         UserError: If the encoder's patches form no grid, there are more frames than the
             resampler has positions for, or it has no layers.
     """
-    check_layers(model.resampler)
+    resampler = perceiver(model.resampler)
+    check_layers(resampler)
     encoded = processor([Document([Chunk(image)])])
     inputs = {name: value.to(model.device) for name, value in encoded.items()}
     patches = model.vision(inputs["pixels"])
     grid = patch_grid(patches.shape[2], *inputs["pixels"].shape[-2:])
-    layers = resampler_attention(model.resampler, patches)
+    layers = resampler_attention(resampler, patches)
     completion = write_greedily(model, inputs)
     words, spans = words_of(processor.tokenizer, completion)
     tokens = word_attention(model, inputs, completion)

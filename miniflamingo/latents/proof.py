@@ -10,7 +10,7 @@ from torch import Tensor
 from miniflamingo.batch import Batch, PixelMedia
 from miniflamingo.data.processor import MiniFlamingoProcessor
 from miniflamingo.document import Chunk, Document, ImageSource
-from miniflamingo.latents.attention import check_layers, entering
+from miniflamingo.latents.attention import check_layers, entering, perceiver
 from miniflamingo.latents.words import write_greedily
 from miniflamingo.model.export import is_own_weight
 from miniflamingo.model.flamingo import MiniFlamingo
@@ -142,7 +142,8 @@ def prove(
         UnreadableImage: If a picture does not decode.
         UserError: If the resampler has no layers.
     """
-    check_layers(model.resampler)
+    resampler = perceiver(model.resampler)
+    check_layers(resampler)
     prompts = [processor([Document([Chunk(image)])]) for image in (a, b)]
     (queries_a, output_a), (queries_b, output_b) = (
         resample_listening(model, prompt["pixels"]) for prompt in prompts
@@ -151,7 +152,7 @@ def prove(
         inputs = {name: value.to(model.device) for name, value in prompts[0].items()}
         caption = processor.batch_decode(write_greedily(model, inputs)[None])[0]
 
-    latents = model.resampler.latents
+    latents = resampler.latents
     values = latents.detach().clone()
     loss = backward(model, processor.batch([Document([Chunk(a, caption)])]))
     gradient = torch.zeros_like(values) if latents.grad is None else latents.grad

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from miniflamingo.data.datamodule import InterleavedData
 from miniflamingo.errors import UserError
+from miniflamingo.latents.attention import perceiver
 from miniflamingo.latents.held_out import patches_of
 from miniflamingo.model.flamingo import MiniFlamingo
-from miniflamingo.model.resampler import PerceiverResampler
+from miniflamingo.model.resamplers.perceiver import PerceiverResampler
 
 
 @torch.no_grad()
@@ -78,8 +79,8 @@ class LatentsFromClusters(L.Callback):
             if len(patches) >= self.pictures:
                 break
         together = torch.stack(patches)
-        model.resampler.standardise(together)
-        centres = cluster_centres(model.resampler, together, self.seed)
-        model.resampler.latents.copy_(centres)
+        resampler = perceiver(model.resampler)
+        resampler.standardise(together)
+        resampler.latents.copy_(cluster_centres(resampler, together, self.seed))
         # Every rank read pictures of its own.
         model.resampler.load_state_dict(trainer.strategy.broadcast(model.resampler.state_dict()))

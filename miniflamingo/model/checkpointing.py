@@ -8,10 +8,10 @@ from transformers import PreTrainedModel
 
 from miniflamingo.model.gated_xattn import FusedDecoderLayer
 from miniflamingo.model.language import decoder_layers
-from miniflamingo.model.resampler import PerceiverResampler
+from miniflamingo.model.resamplers import Resampler
 
 
-def checkpoint_activations(language: PreTrainedModel, resampler: PerceiverResampler) -> None:
+def checkpoint_activations(language: PreTrainedModel, resampler: Resampler) -> None:
     """Keep a layer's input alone for the backward pass and compute the rest of it again.
 
     For every layer that has a graph: those of the resampler, and those of the language model from

@@ -6,9 +6,8 @@ from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointWrapper
 
 from miniflamingo.model.flamingo import MiniFlamingo
-from miniflamingo.model.gated_xattn import FusedDecoderLayer, GatedCrossAttention
+from miniflamingo.model.gated_xattn import FusedDecoderLayer
 from miniflamingo.model.language import decoder_layers
-from miniflamingo.model.resampler import ResamplerLayer
 
 
 def pretrained(layer: nn.Module) -> nn.Module:
@@ -27,6 +26,6 @@ def compile_in_place(model: MiniFlamingo) -> None:
     Args:
         model: Changed in place.
     """
-    new = [m for m in model.modules() if isinstance(m, GatedCrossAttention | ResamplerLayer)]
+    new = (*model.gated_blocks(), *model.resampler.layers)
     for module in (*map(pretrained, decoder_layers(model.language)), *new):
         module.compile()

@@ -36,10 +36,13 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class ResamplerConfig:
-    """The perceiver resampler. Source: Flamingo, section 2.1 and table 7.
+    """What makes a few tokens of an encoder's patches; a kind uses those fields that concern it.
+
+    Source: Flamingo, section 2.1 and table 7, for the perceiver.
 
     Attributes:
-        latents: Q, how many learned latents, so how many tokens a media item becomes.
+        kind: ``perceiver``, the paper's, or another of ``miniflamingo.model.resamplers``.
+        latents: Q, how many tokens a media item becomes; of a perceiver, how many learned latents.
         depth: Layers. 0 leaves attention out: the mean of the patches is added to each latent.
         heads: Attention heads.
         head_width: K, width of one head.
@@ -62,6 +65,7 @@ class ResamplerConfig:
     activation: Literal["gelu", "squared_relu"] = "squared_relu"
     read_latents: bool = True
     train_latents: bool = True
+    kind: str = "perceiver"
 
 
 @dataclass(frozen=True)

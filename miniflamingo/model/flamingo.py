@@ -42,7 +42,7 @@ from miniflamingo.model.language import (
 from miniflamingo.model.loss import Labelled, summed_loss, token_losses
 from miniflamingo.model.media import encoded, one_blank, resampled
 from miniflamingo.model.media_mask import READINGS, first_media, latest_media, media_slots
-from miniflamingo.model.resampler import PerceiverResampler
+from miniflamingo.model.resamplers import build_resampler
 from miniflamingo.model.vision import FrozenVision, load_vision
 from miniflamingo.tokens import MediaTokens
 
@@ -83,7 +83,7 @@ class MiniFlamingo(MediaGenerationMixin, PreTrainedModel):
         language.requires_grad_(False)
         self.reading = READINGS[xattn.attend]
         self.vision = vision
-        self.resampler = PerceiverResampler(config.resampler, vision.width())
+        self.resampler = build_resampler(config.resampler, vision.width())
         num_gated = insert_gated_layers(language, xattn)
         self.language = language
         self.media_projection = MediaProjection(self.resampler.width, num_gated, xattn)

@@ -10,7 +10,7 @@ import torch
 
 from miniflamingo.batch import PatchMedia, PixelMedia, ResampledMedia, StoredMedia
 from miniflamingo.model.inputs import check_patches, check_pixels
-from miniflamingo.model.resampler import PerceiverResampler
+from miniflamingo.model.resamplers import Resampler
 from miniflamingo.model.vision import FrozenVision
 
 
@@ -33,7 +33,7 @@ def encoded(media: StoredMedia, vision: FrozenVision, width: int) -> PatchMedia:
 
 
 def resampled(
-    media: StoredMedia | ResampledMedia, vision: FrozenVision, resampler: PerceiverResampler
+    media: StoredMedia | ResampledMedia, vision: FrozenVision, resampler: Resampler
 ) -> ResampledMedia:
     """Make Q tokens of each media item; those that are made already stay as they are.
 
@@ -51,7 +51,7 @@ def resampled(
 
 
 def one_blank(
-    media: StoredMedia | ResampledMedia | None, vision: FrozenVision, resampler: PerceiverResampler
+    media: StoredMedia | ResampledMedia | None, vision: FrozenVision, resampler: Resampler
 ) -> StoredMedia | ResampledMedia:
     """Make one media item without content, in the stage of those that are missing.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -53,20 +54,18 @@ class OptimConfig:
     final_fraction: float = 0.05
 
 
-def takes_decay(name: str, parameter: nn.Parameter) -> bool:
-    """Tell matrices from gates, norms, latents, positions and token rows.
+TOKEN_ROWS = ("input_rows", "output_rows")
+
+
+def takes_decay(name: str, parameter: nn.Parameter, exempt: Collection[str]) -> bool:
+    """Tell matrices from gates, norms, and those that are rows of their own.
 
     Args:
         name: Of the parameter in its model.
         parameter: Itself.
+        exempt: Last parts of the names of parameters that take none whatever their shape.
     """
-    last = name.rsplit(".", 1)[-1]
-    return parameter.ndim > 1 and last not in (
-        "latents",
-        "frame_positions",
-        "input_rows",
-        "output_rows",
-    )
+    return parameter.ndim > 1 and name.rsplit(".", 1)[-1] not in exempt
 
 
 def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
@@ -76,10 +75,11 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
         Non-empty AdamW groups, each with a ``name`` for the logs.
     """
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    exempt = {*TOKEN_ROWS, *(n for m in model.modules() for n in getattr(m, "no_decay", ()))}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             part = "resampler" if name.startswith("resampler.") else "language"
-            groups.setdefault((part, takes_decay(name, parameter)), []).append(parameter)
+            groups.setdefault((part, takes_decay(name, parameter, exempt)), []).append(parameter)
     rates = {"language": config.lr, "resampler": config.resampler_lr or config.lr}
     return [
         {

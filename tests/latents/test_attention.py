@@ -13,7 +13,7 @@ from miniflamingo.latents.attention import entering, gated_attention, on_patches
 from miniflamingo.model.attention import split_heads
 from miniflamingo.model.config import ResamplerConfig
 from miniflamingo.model.media_mask import latest_media, media_slots
-from miniflamingo.model.resampler import PerceiverResampler
+from miniflamingo.model.resamplers.perceiver import PerceiverResampler
 
 CONFIG = ResamplerConfig(latents=5, depth=3, heads=2, head_width=8, width=16, max_frames=3)
 

@@ -13,7 +13,7 @@ from miniflamingo.latents.clusters import (
 )
 from miniflamingo.latents.start import cluster_centres
 from miniflamingo.model.config import ResamplerConfig
-from miniflamingo.model.resampler import PerceiverResampler
+from miniflamingo.model.resamplers.perceiver import PerceiverResampler
 
 CONFIG = {"latents": 4, "depth": 2, "heads": 2, "head_width": 8, "width": 16}
 

@@ -8,7 +8,7 @@ import torch
 from agreement import assert_agrees
 
 from miniflamingo.model.config import ResamplerConfig
-from miniflamingo.model.resampler import PerceiverResampler
+from miniflamingo.model.resamplers.perceiver import PerceiverResampler
 
 FILE = Path(__file__).parents[2] / "docs" / "latents.md"
 

@@ -12,7 +12,7 @@ from miniflamingo.data.images import UnreadableImage
 from miniflamingo.latents import prove
 from miniflamingo.latents.report import statements
 from miniflamingo.model.config import ResamplerConfig
-from miniflamingo.model.resampler import PerceiverResampler
+from miniflamingo.model.resamplers.perceiver import PerceiverResampler
 
 A, B = tiny.picture(1), tiny.picture(2)
 

@@ -20,7 +20,7 @@ from miniflamingo.model.config import ResamplerConfig, VisionConfig, XattnConfig
 from miniflamingo.model.export import is_own_weight
 from miniflamingo.model.gated_xattn import GatedCrossAttention
 from miniflamingo.model.media_mask import READINGS, latest_media
-from miniflamingo.model.resampler import PerceiverResampler
+from miniflamingo.model.resamplers.perceiver import PerceiverResampler
 from miniflamingo.tokens import MediaTokens
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -32,7 +32,7 @@ from miniflamingo.model.attention import SquaredReLU
 from miniflamingo.model.config import ResamplerConfig, XattnConfig
 from miniflamingo.model.gated_xattn import GatedCrossAttention, MediaProjection
 from miniflamingo.model.media_mask import latest_media, media_slots, read_latest
-from miniflamingo.model.resampler import PerceiverResampler
+from miniflamingo.model.resamplers.perceiver import PerceiverResampler
 
 # Shapes: B rows, L tokens, N media, T media of a row, V patches, Q latents, D and E widths.
 D, E, Q, V, HEADS, DEPTH = 48, 32, 5, 9, 4, 3

@@ -11,7 +11,7 @@ from miniflamingo.model.attention import feed_forward
 from miniflamingo.model.config import ResamplerConfig, XattnConfig
 from miniflamingo.model.gated_xattn import GatedCrossAttention
 from miniflamingo.model.media_mask import latest_media, media_slots, read_latest
-from miniflamingo.model.resampler import PerceiverResampler
+from miniflamingo.model.resamplers.perceiver import PerceiverResampler
 
 
 def normed(x, layer):

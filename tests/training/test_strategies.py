@@ -22,6 +22,7 @@ PLAN = {
         "strategy": "sharded", "accumulated": 2, "steps": 6, "checkpoint_activations": True
     },
     "sharded-features": {"strategy": "sharded", "accumulated": 2, "steps": 4, "features": True},
+    "sharded-mean": {"strategy": "sharded", "steps": 4, "kind": "mean"},
     "sharded-resumed": {"strategy": "sharded"},
 }  # fmt: skip
 
@@ -119,6 +120,15 @@ def test_a_text_alone_among_patch_features_holds_no_rank_up(models, together, tm
     """One rank's only document has patches, the other's is a text: neither runs the encoder."""
     expected = ranks.run(tmp_path, **models, steps=4, features=True)
     folder, seen = together["sharded-features"]
+    assert seen["validated"]["val/loss"] == pytest.approx(
+        expected["validated"]["val/loss"], abs=1e-5
+    )
+    assert_same_weights(folder, tmp_path, 2e-5)
+
+
+def test_another_kind_of_resampler_is_sharded_too(models, together, tmp_path):
+    expected = ranks.run(tmp_path, **models, steps=4, kind="mean")
+    folder, seen = together["sharded-mean"]
     assert seen["validated"]["val/loss"] == pytest.approx(
         expected["validated"]["val/loss"], abs=1e-5
     )

@@ -37,8 +37,9 @@ class Vitals(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note where the latents begin."""
-        if self.start is None:
-            self.start = whole(model_of(pl_module).resampler.latents.detach()).cpu().clone()
+        latents = model_of(pl_module).resampler.learned_latents
+        if self.start is None and latents is not None:
+            self.start = whole(latents.detach()).cpu().clone()
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
@@ -51,9 +52,9 @@ class Vitals(L.Callback):
         values = gates(model)
         for part, gradients in gradients_by_part(model).items():
             values[f"grad_norm/{part}"] = whole(get_total_norm(gradients))
-        assert self.start is not None
-        latents = whole(model.resampler.latents.detach()).cpu()
-        values["latents/drift"] = (latents - self.start).norm() / self.start.norm()
+        if model.resampler.learned_latents is not None and self.start is not None:
+            latents = whole(model.resampler.learned_latents.detach()).cpu()
+            values["latents/drift"] = (latents - self.start).norm() / self.start.norm()
         pl_module.log_dict(values)
 
 

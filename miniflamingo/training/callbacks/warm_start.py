@@ -24,7 +24,7 @@ from miniflamingo.data.datamodule import InterleavedData
 from miniflamingo.errors import UserError
 from miniflamingo.model.flamingo import MiniFlamingo
 from miniflamingo.model.gather import load_whole_state, whole_state
-from miniflamingo.model.resampler import PerceiverResampler
+from miniflamingo.model.resamplers import Resampler, build_resampler
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +56,8 @@ def name_targets(captions: Sequence[str], words: Sequence[str]) -> Tensor:
     return targets / targets.sum(-1, keepdim=True).clamp_min(1.0)
 
 
-def word_logits(resampler: PerceiverResampler, head: nn.Linear, patches: Tensor) -> Tensor:
-    """(N, F, V, E) patches -> (N, words), each word by the latent that says it loudest."""
+def word_logits(resampler: Resampler, head: nn.Linear, patches: Tensor) -> Tensor:
+    """(N, F, V, E) patches -> (N, words), each word by the token that says it loudest."""
     return head(resampler(patches)).amax(1)
 
 
@@ -73,13 +73,14 @@ def recall_of_words(logits: Tensor, targets: Tensor) -> float:
     return float(torch.stack(shares).mean()) if shares else 0.0
 
 
-def whole_resampler(model: MiniFlamingo) -> PerceiverResampler:
+def whole_resampler(model: MiniFlamingo) -> Resampler:
     """A copy of the model's resampler, whole where the model is sharded."""
     like = model.resampler
     with torch.random.fork_rng(devices=[]):
-        copy = PerceiverResampler(model.config.resampler, like.patch_width)
+        copy = build_resampler(model.config.resampler, like.patch_width)
     copy.load_state_dict(whole_state(like))
-    return copy.to(like.latents.device, like.latents.dtype)
+    known = next(like.parameters())
+    return copy.to(known.device, known.dtype)
 
 
 class ResamplerWarmStart(L.Callback):
@@ -171,9 +172,7 @@ class ResamplerWarmStart(L.Callback):
                     break
         return torch.stack(patches), captions
 
-    def teach(
-        self, resampler: PerceiverResampler, patches: Tensor, captions: Sequence[str]
-    ) -> float:
+    def teach(self, resampler: Resampler, patches: Tensor, captions: Sequence[str]) -> float:
         """Standardise the patches, then train resampler and a throw-away head.
 
         Args:
@@ -187,7 +186,7 @@ class ResamplerWarmStart(L.Callback):
         Raises:
             UserError: If the captions have no telling words.
         """
-        device = resampler.latents.device
+        device = resampler.patch_mean.device
         generator = torch.Generator().manual_seed(self.seed)
         resampler.standardise(patches)
         words = telling_words(captions, self.most, self.least)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from miniflamingo.model.config import ResamplerConfig
-from miniflamingo.model.resampler import PerceiverResampler
+from miniflamingo.model.resamplers.perceiver import PerceiverResampler
 from miniflamingo.training.callbacks.warm_start import (
     ResamplerWarmStart,
     name_targets,

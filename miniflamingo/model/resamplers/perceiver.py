@@ -8,9 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from miniflamingo.errors import UserError
+from miniflamingo.model.arithmetic import attention_flops, matrix_size
 from miniflamingo.model.attention import attend, feed_forward, split_heads
 from miniflamingo.model.config import ResamplerConfig
+from miniflamingo.model.resamplers.base import Resampler
 
 
 class ResamplerAttention(nn.Module):
@@ -58,7 +59,7 @@ class ResamplerLayer(nn.Module):
         return latents + self.ffw(latents)
 
 
-class PerceiverResampler(nn.Module):
+class PerceiverResampler(Resampler):
     """Turn the patches of a media item into Q tokens.
 
     ``latents`` are parameters: drawn at random once, the same for every picture, trained by the
@@ -70,13 +71,11 @@ class PerceiverResampler(nn.Module):
     ``ResamplerConfig`` can leave out layers, latents among the keys, or the latents' training.
     """
 
-    patch_mean: Tensor
-    patch_std: Tensor
+    no_decay = ("latents", "frame_positions")
 
     def __init__(self, config: ResamplerConfig, vision_width: int) -> None:
-        super().__init__()
-        width = config.width or vision_width
-        self.width = width
+        super().__init__(config, vision_width)
+        width = self.width
         self.latents = nn.Parameter(
             torch.randn(config.latents, width), requires_grad=config.train_latents
         )
@@ -86,38 +85,25 @@ class PerceiverResampler(nn.Module):
         )
         self.layers = nn.ModuleList(ResamplerLayer(width, config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
-        self.register_buffer("patch_mean", torch.zeros(vision_width))
-        self.register_buffer("patch_std", torch.ones(vision_width))
 
     @property
-    def tokens_per_item(self) -> int:
-        """How many tokens a media item becomes, whatever its frames."""
-        return len(self.latents)
+    def learned_latents(self) -> nn.Parameter:
+        """(Q, W), the same for every picture."""
+        return self.latents
 
-    @property
-    def max_frames(self) -> int:
-        """The most frames that a media item may have."""
-        return len(self.frame_positions)
-
-    @property
-    def patch_width(self) -> int:
-        """Width of the encoder's patches that it takes."""
-        return len(self.patch_mean)
-
-    @torch.no_grad()
-    def standardise(self, patches: Tensor) -> None:
-        """Fix the per-channel statistics by which patches are standardised from now on.
-
-        Args:
-            patches: (..., E) features of a sample of the training pictures.
-        """
-        flat = patches.flatten(0, -2).float()
-        self.patch_mean.copy_(flat.mean(0))
-        self.patch_std.copy_(flat.std(0).clamp_min(1e-3))
-
-    def standardised(self, patches: Tensor) -> Tensor:
-        """(..., E) features of the encoder -> the same by the fixed statistics."""
-        return (patches.to(self.patch_mean.dtype) - self.patch_mean) / self.patch_std
+    def flops(self, patches: int) -> tuple[int, int]:
+        """Projection and layers: keys and values of patches and latents, all else of latents."""
+        latents = self.tokens_per_item
+        project = 2 * patches * matrix_size(self.project)
+        rest = 0
+        for layer in self.layers:  # by name: a layer may be wrapped to be checkpointed
+            keys_values = matrix_size(layer.get_submodule("attention.to_kv"))
+            width = len(layer.get_submodule("attention.to_q").get_parameter("weight"))
+            rest += 2 * (patches + latents) * keys_values
+            rest += 2 * latents * (matrix_size(layer) - keys_values)
+            rest += attention_flops(latents * (patches + latents), width)
+        # Patches need no gradient. What is made of them does: frame positions are added to it.
+        return project + rest, project + 2 * rest
 
     def forward(self, patches: Tensor) -> Tensor:
         """Resample.
@@ -131,12 +117,8 @@ class PerceiverResampler(nn.Module):
         Raises:
             UserError: If a media item has more frames than ``max_frames``.
         """
+        self.check_frames(patches)
         num_media, frames = patches.shape[:2]
-        if frames > self.max_frames:
-            raise UserError(
-                f"a media item has {frames} frames but the resampler has positions for "
-                f"{self.max_frames}; raise resampler.max_frames or pass fewer frames."
-            )
         media = self.project(self.standardised(patches))  # (N, F, V, W)
         media = media + self.frame_positions[:frames, None]
         media = media.flatten(1, 2)
